@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from temmed.config.explain import explain
+from temmed.config.help import help_text
 from temmed.config.hydra_callback import refuse
 from temmed.config.paths import conf_dir
 from temmed.config.schema import SCHEMAS, register
@@ -65,6 +66,9 @@ def _start(name: str, task: Task) -> None:
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             raise refuse(error) from None
 
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text(name), end="")
+        return
     own_account = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     try:

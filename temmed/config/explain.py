@@ -6,13 +6,13 @@ import dataclasses
 import re
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from temmed.config.help import groups
 from temmed.config.paths import conf_dir
 from temmed.config.targets import signature
 from temmed.config.wording import suggestion, type_in_words
@@ -47,7 +47,7 @@ def explain(error: Exception, schema: type) -> InputError:
     unmatched = _NOT_A_GROUP.match(str(error))
     if unmatched:
         key = unmatched["key"]
-        return InputError("a key or group", repr(key), key, suggestion(key, _groups()))
+        return InputError("a key or group", repr(key), key, suggestion(key, groups()))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return InputError(
         expected="a configuration that can be composed",
@@ -87,7 +87,7 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, place: str) -> In
         known = [str(name) for name in node]
     parent = full.rpartition(".")[0]
     if not parent:
-        known = sorted({*known, *_groups()} - {"hydra"})
+        known = sorted({*known, *groups()} - {"hydra"})
     elif isinstance(node, DictConfig) and isinstance(node.get("_target_"), str):
         called = signature(node["_target_"], parent)
         accepted = set(called.parameters) if called else set()
@@ -125,11 +125,3 @@ def _declared(schema: type, path: Sequence[str]) -> Any:
             return None
         kind = typing.get_type_hints(kind).get(name)
     return kind
-
-
-def _groups() -> list[str]:
-    """All groups of the configuration, nested ones with a slash."""
-    root: Path = conf_dir()
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_dir())
-
-
