@@ -1,0 +1,166 @@
+"""Files and folders that are either whole or absent.
+
+Everything is written beside its target and renamed, so that a killed process never leaves something half-written
+under the name that readers look for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from temmed.errors import InputError
+
+
+def _host() -> str:
+    # Process ids mean something on one machine only, and clusters share their disks.
+    return re.sub(r"[^A-Za-z0-9_.]", "_", socket.gethostname()) or "localhost"
+
+
+def _sibling(target: Path, role: str) -> Path:
+    return target.with_name(f".{target.name}.{role}-{_host()}-{os.getpid()}")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _abandoned(target: Path, role: str) -> list[Path]:
+    """The siblings of ``target`` that a process of this machine left behind when it died."""
+    pattern = re.compile(re.escape(f".{target.name}.{role}-{_host()}-") + r"(\d+)")
+    if not target.parent.is_dir():
+        return []
+    found = []
+    for path in sorted(target.parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match and not _is_running(int(match.group(1))):
+            found.append(path)
+    return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, and nothing between.
+
+    Args:
+        path: the file to write; missing parent folders are made.
+        data: its whole content; text is written as UTF-8.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in _abandoned(target, "partial"):
+        _remove(leftover)
+    staging = _sibling(target, "partial")
+    try:
+        with staging.open("wb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(staging, target)
+    finally:
+        staging.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def staged_folder(
+    target: str | os.PathLike[str], overwrite: bool = False, marker: str | None = "dataset.json"
+) -> Iterator[Path]:
+    """Fill a folder that appears under its name only when it is complete.
+
+    Leaving the block normally renames the staging folder to ``target``. Leaving it by any exception, Ctrl-C included,
+    removes it. After ``kill -9`` it stays behind under a hidden name, and the next call for the same target clears it.
+
+    Args:
+        target: the folder to make. It may exist when it is empty.
+        overwrite: replace a folder that has content. The old one is there until the new one is complete.
+        marker: a file that a folder must hold to be replaced, so that ``overwrite`` with a wrong path deletes nothing
+            else; ``None`` replaces any folder.
+
+    Yields:
+        The staging folder, beside the target.
+
+    Raises:
+        InputError: the target has content and may not be replaced.
+    """
+    # Not `resolve()`: a link to a folder elsewhere must stay a link's problem, not become a rename across disks.
+    target = Path(os.path.abspath(target))
+    _recover(target)
+    _check_replaceable(target, overwrite, marker)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = _sibling(target, "partial")
+    if staging.exists():
+        _remove(staging)
+    staging.mkdir()
+    retired = _sibling(target, "replaced")
+    try:
+        yield staging
+        if target.exists():
+            os.rename(target, retired)
+        os.rename(staging, target)
+        _sync_folder(target.parent)
+    finally:
+        if retired.exists() and not target.exists():
+            os.rename(retired, target)
+        for rest in (retired, staging):
+            if rest.exists():
+                shutil.rmtree(rest, ignore_errors=True)
+
+
+def _recover(target: Path) -> None:
+    """Clear what dead processes left; put back a folder that was moved aside and never replaced."""
+    for leftover in _abandoned(target, "replaced"):
+        if target.exists():
+            _remove(leftover)
+        else:
+            os.rename(leftover, target)
+    for leftover in _abandoned(target, "partial"):
+        _remove(leftover)
+
+
+def _check_replaceable(target: Path, overwrite: bool, marker: str | None) -> None:
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir() or target.is_symlink():
+        raise InputError("a folder or nothing", "a file or a link", str(target), "Give another place to write to.")
+    if not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(
+            "an empty or absent folder",
+            "a folder with content",
+            str(target),
+            "Give another place to write to, or ask to overwrite it.",
+        )
+    if marker is not None and not (target / marker).is_file():
+        raise InputError(
+            f"a folder with a {marker}, which TemMed may replace",
+            "a folder with other content",
+            str(target),
+            "Give another place to write to, or remove the folder yourself.",
+        )

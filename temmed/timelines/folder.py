@@ -1,0 +1,286 @@
+"""Open and write timeline folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from temmed.errors import InputError
+from temmed.files import atomic_write
+from temmed.timelines import tables as table_io
+from temmed.timelines.pixels import read_frames
+from temmed.timelines.problems import Problems
+from temmed.timelines.schema import FORMAT, SCHEMA
+from temmed.timelines.validate import check_tables, image_path, referenced_paths
+
+META_FILE = "dataset.json"
+_BLOCK = 1 << 20
+_THREADS = 8
+_NO_FILE = "absent"
+
+
+@dataclass(frozen=True)
+class DatasetMeta:
+    """What ``dataset.json`` says.
+
+    Attributes:
+        name: a short name.
+        version: the data's version.
+        licence: the terms the data are under.
+        provenance: where the data came from: source, importer, versions, parameters.
+        fingerprint: a hash of what the tables and the image files hold.
+    """
+
+    name: str
+    version: str
+    licence: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """The parts of a fingerprint.
+
+    The images' part is costly, so that opening a folder takes it from ``dataset.json`` as long as the paths and sizes
+    of the image files are the ones it was made from. The tables' part is always made anew: an edited table is another
+    dataset, whatever ``dataset.json`` says.
+    """
+
+    tables: str
+    files: str
+    images: str
+
+    @property
+    def fingerprint(self) -> str:
+        return _hash(self.tables, self.images)
+
+
+class Timeline:
+    """A timeline folder, opened.
+
+    Attributes:
+        root: the folder.
+        meta: what ``dataset.json`` says.
+        problems: what was found wrong with the tables' types; empty for a folder opened with validation.
+    """
+
+    def __init__(self, root: Path, meta: DatasetMeta, tables: dict[str, pd.DataFrame], problems: Problems) -> None:
+        self.root = root
+        self.meta = meta
+        self.problems = problems
+        self._tables = tables
+
+    @classmethod
+    def open(cls, root: str | PathLike[str], validate: bool = True) -> Timeline:
+        """Open a folder.
+
+        Args:
+            root: the folder that holds ``dataset.json``.
+            validate: refuse tables that break a rule of the format. Without it, what cannot be read as its column's
+                type becomes a missing value; only the audit should want that.
+
+        Raises:
+            InputError: there is no timeline folder, or a file in it cannot be read.
+            ValidationError: a table breaks the format.
+        """
+        root = Path(root)
+        raw = _read_meta(root)
+        problems = Problems()
+        tables = {}
+        for name in SCHEMA:
+            path = table_io.find_table(root, name)
+            if path is not None:
+                tables[name] = table_io.read_table(path, name, problems)
+        if validate:
+            check_tables(tables, root, problems)
+            problems.check(str(root))
+        tables = {name: _sorted(frame, name) for name, frame in tables.items()}
+        recorded = raw.get("digests") if isinstance(raw.get("digests"), dict) else {}
+        digests = _digests(tables, root, recorded or {})
+        meta = DatasetMeta(
+            name=str(raw["name"]),
+            version=str(raw.get("version", "")),
+            licence=str(raw.get("licence", "")),
+            provenance=raw.get("provenance") or {},
+            fingerprint=digests.fingerprint,
+        )
+        return cls(root, meta, tables, problems)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by its name in the schema; one without rows when the folder has none. Not a copy: do not change it.
+
+        Rows are sorted by the table's key, so that time points and images come in order.
+        """
+        if name not in SCHEMA:
+            raise KeyError(f"no table is called {name!r}; there are {', '.join(SCHEMA)}")
+        if name not in self._tables:
+            self._tables[name] = table_io.empty_table(name)
+        return self._tables[name]
+
+    def has(self, name: str) -> bool:
+        """Whether the folder holds rows of a table."""
+        return not self.table(name).empty
+
+    def read_images(self, sequence_id: str) -> list[tuple[int, str, np.ndarray]]:
+        """All images of a sequence.
+
+        Returns:
+            (position, channel, pixels) by position and channel; pixels are ``(*spatial,)`` or ``(*spatial, 3)``.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        images = self.table("images")
+        images = images[images["sequence_id"] == sequence_id]
+        found: list[tuple[int, str, np.ndarray]] = []
+        for path, rows in images.groupby("path", sort=False):
+            file = image_path(self.root, str(path))
+            for part in (rows[rows["frame"].isna()], rows[rows["frame"].notna()]):
+                if part.empty:
+                    continue
+                frames = None if part["frame"].isna().all() else part["frame"].astype("int64").tolist()
+                pixels = read_frames(file, frames)
+                # A file that is one image may serve several rows.
+                pixels = np.broadcast_to(pixels, (len(part), *pixels.shape[1:]))
+                found += zip(part["position"].tolist(), part["channel"].tolist(), pixels, strict=True)
+        return sorted(found, key=lambda item: item[:2])
+
+    def recompute_fingerprint(self) -> str:
+        """The fingerprint from the image files as they are now, whatever ``dataset.json`` says."""
+        return _digests(self._tables, self.root, {}).fingerprint
+
+
+def write_timeline(
+    staging: Path,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    name: str,
+    version: str,
+    licence: str,
+    provenance: Mapping[str, Any],
+    suffix: str = ".parquet",
+) -> str:
+    """Write tables and ``dataset.json`` into a folder whose image files are already there.
+
+    Args:
+        staging: the folder, usually from :func:`temmed.files.staged_folder`.
+        tables: frames by table name; tables without rows are left out, but for the required ones.
+        name: a short name of the dataset.
+        version: its version.
+        licence: the terms it is under.
+        provenance: where it came from.
+        suffix: ``.parquet`` or ``.csv``.
+
+    Returns:
+        The content fingerprint.
+
+    Raises:
+        ValidationError: the tables break the format.
+    """
+    unknown = sorted(set(tables) - set(SCHEMA))
+    if unknown:
+        raise KeyError(f"no table is called {unknown[0]!r}; there are {', '.join(SCHEMA)}")
+    problems = Problems()
+    conformed = {key: table_io.conform(frame, key, problems) for key, frame in tables.items()}
+    check_tables(conformed, staging, problems)
+    problems.check(str(staging))
+    staging.mkdir(parents=True, exist_ok=True)
+    for key, frame in conformed.items():
+        if len(frame) or key == "images":
+            table_io.write_table(frame, staging / f"{key}{suffix}", key)
+    digests = _digests(conformed, staging, {})
+    meta = {
+        "format": FORMAT,
+        "name": name,
+        "version": version,
+        "licence": licence,
+        "provenance": dict(provenance),
+        "fingerprint": digests.fingerprint,
+        "digests": asdict(digests),
+    }
+    atomic_write(staging / META_FILE, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
+    return digests.fingerprint
+
+
+def _read_meta(root: Path) -> dict[str, Any]:
+    remedy = "Give a folder made by `temmed data synth` or `temmed data import`."
+    if not root.is_dir():
+        raise InputError("a timeline folder", "a file" if root.exists() else "nothing", str(root), remedy)
+    path = root / META_FILE
+    if not path.is_file():
+        content = "other content" if any(root.iterdir()) else "an empty folder"
+        raise InputError(f"a timeline folder with a {META_FILE}", content, str(root), remedy)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError("a JSON object", str(error), str(path), "Write the file again.") from error
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = repr(raw.get("format")) if isinstance(raw, dict) else type(raw).__name__
+        raise InputError(f"format {FORMAT!r}", found, str(path), "Import the data again with this version of TemMed.")
+    if not isinstance(raw.get("name"), str) or not isinstance(raw.get("provenance", {}), dict):
+        raise InputError("a text as name and an object as provenance", "something else", str(path), "Correct the file.")
+    return raw
+
+
+def _sorted(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    return frame.sort_values(list(SCHEMA[name].key), kind="stable", ignore_index=True)
+
+
+def _digests(tables: Mapping[str, pd.DataFrame], root: Path, recorded: Mapping[str, Any]) -> _Digests:
+    """Hash the content; take the images' part from ``recorded`` when its files are the same by path and size."""
+    parts = []
+    for name in sorted(tables):
+        if len(tables[name]):
+            leave_out = ("path",) if name in ("images", "masks") else ()
+            parts += [name, table_io.digest(tables[name], name, leave_out).hex()]
+    paths = sorted(referenced_paths(tables))
+    files = _hash(*[f"{path}\0{_size(image_path(root, path))}" for path in paths])
+    if recorded.get("files") == files and isinstance(recorded.get("images"), str):
+        return _Digests(_hash(*parts), files, recorded["images"])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        contents = dict(zip(paths, pool.map(lambda path: _file_digest(image_path(root, path)), paths), strict=True))
+    images = []
+    for name in ("images", "masks"):
+        if name in tables:
+            frame = tables[name].assign(path=tables[name]["path"].map(contents).astype("str"))
+            images += [name, table_io.digest(frame, name).hex()]
+    return _Digests(_hash(*parts), files, _hash(*images))
+
+
+def _hash(*parts: str) -> str:
+    result = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        result.update(part.encode() + b"\0")
+    return result.hexdigest()
+
+
+def _size(path: Path) -> str:
+    try:
+        return str(path.stat().st_size)
+    except OSError:
+        return _NO_FILE
+
+
+def _file_digest(path: Path) -> str:
+    """Hash a file's bytes, or the names and bytes of all files in a folder (a volume kept as single slices)."""
+    if path.is_dir():
+        inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        return _hash(*[f"{entry.relative_to(path)}\0{_file_digest(entry)}" for entry in inside])
+    result = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                result.update(block)
+    except OSError:
+        return _NO_FILE
+    return result.hexdigest()
