@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,12 +17,14 @@ from temmed.config.paths import conf_dir
 
 def help_text(name: str) -> str:
     """The help of the primary configuration ``name``."""
-    primary = yaml.safe_load((conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"))
-    chosen = {
-        group: option for entry in primary["defaults"] if isinstance(entry, dict) for group, option in entry.items()
-    }
-    template = string.Template(primary["hydra"]["help"]["template"])
-    return template.substitute(APP_CONFIG_GROUPS=_listing(groups(), chosen))
+    template = string.Template(_primary(name)["hydra"]["help"]["template"])
+    return template.substitute(APP_CONFIG_GROUPS=_listing(groups(), defaults(name)))
+
+
+def defaults(name: str) -> dict[str, str | None]:
+    """The groups that a primary configuration uses, and the option of each that it starts from."""
+    entries = _primary(name)["defaults"]
+    return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
 
 
 def groups() -> dict[str, list[str]]:
@@ -33,11 +36,16 @@ def groups() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+def _primary(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
 def _slashed(folder: Path, root: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _listing(options: dict[str, list[str]], chosen: dict[str, str]) -> str:
+def _listing(options: dict[str, list[str]], chosen: dict[str, str | None]) -> str:
     """One line for each group, the default with a star."""
     width = max(map(len, options))
     lines = []

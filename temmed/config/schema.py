@@ -159,8 +159,8 @@ TARGET_RULES: dict[str, Rule] = {
 
 #: Arguments that the training code gives when it builds the node, so that the YAML cannot.
 GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {
-    "model.backbone": frozenset({"in_channels", "spatial_dims", "dim"}),
-    "model.text": frozenset({"tokenizer"}),
+    "model.backbone": frozenset({"in_channels"}),
+    "model.text": frozenset({"vocabulary"}),
     "trainer": frozenset({"callbacks", "logger"}),
 }
 

@@ -168,7 +168,7 @@ def _definition(module: _Module, name: str, where: str, hops: int = 0) -> tuple[
         defined |= {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
     public = sorted(candidate for candidate in defined if not candidate.startswith("_"))
     raise InputError(
-        expected=f"a name that {module.name} has",
+        expected=f"a module, class or function in {module.name}",
         found=repr(name),
         where=f"{where}._target_",
         remedy=suggestion(name, public),
