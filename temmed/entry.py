@@ -24,9 +24,10 @@ from temmed.config.explain import explain
 from temmed.config.help import help_text
 from temmed.config.hydra_callback import refuse
 from temmed.config.paths import conf_dir
-from temmed.config.schema import SCHEMAS, register
+from temmed.config.schema import register
 from temmed.errors import InputError
 
+#: A composed configuration in, the metrics of the run out.
 Task = Callable[[DictConfig], dict[str, float]]
 
 
@@ -63,7 +64,7 @@ def _start(name: str, task: Task) -> None:
         try:
             return task(config)
         except InputError as error:
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir), Path(config.paths.runs).absolute())
             raise refuse(error) from None
 
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -97,9 +98,12 @@ def _is_about_configuration(error: BaseException, job: CodeType) -> bool:
     return innermost in {"hydra", "omegaconf", "antlr4", "yaml"} and all(frame.f_code is not job for frame in frames)
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Take away the folder that Hydra made for a run that wrote nothing, and the empty ones above it."""
-    try:
-        os.removedirs(folder)
-    except OSError:
-        return  # it holds something, so it stays
+def _remove_if_empty(folder: Path, top: Path) -> None:
+    """Take away the folder that Hydra made for a run that wrote nothing, and the empty ones above it up to ``top``."""
+    for candidate in (folder, *folder.parents):
+        if not candidate.is_relative_to(top) or Path.cwd().is_relative_to(candidate):
+            return
+        try:
+            candidate.rmdir()
+        except OSError:
+            return  # it holds something, so it stays

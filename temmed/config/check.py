@@ -38,13 +38,13 @@ def check(config: DictConfig) -> None:
     if dataclasses.is_dataclass(schema):
         _check_fixed(config, schema, "")
     for key, rule in TARGET_RULES.items():
-        node, _, name = key.rpartition(".")
-        parent = OmegaConf.select(config, node)
-        if isinstance(parent, DictConfig) and name in parent:
-            _check_rule(_value(parent, name, key), rule, key)
-    for key in config:
-        if key != "hydra" and not OmegaConf.is_missing(config, key):
-            _check_targets(_value(config, str(key), str(key)), str(key))
+        path, _, last = key.rpartition(".")
+        node = OmegaConf.select(config, path)
+        if isinstance(node, DictConfig) and last in node:
+            _check_rule(_value(node, last, key), rule, key)
+    for name in map(str, config):
+        if name != "hydra" and not OmegaConf.is_missing(config, name):
+            _check_targets(_value(config, name, name), name)
 
 
 def _check_fixed(config: DictConfig, schema: Any, path: str) -> None:

@@ -75,7 +75,9 @@ def _missing_option(error: MissingConfigException) -> InputError:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if group:
         options = list(error.options or ())
-        return InputError(f"an option of the group {group}", repr(option), f"{group}={option}", suggestion(option, options))
+        return InputError(
+            f"an option of the group {group}", repr(option), f"{group}={option}", suggestion(option, options)
+        )
     names = sorted(path.stem for path in conf_dir().glob("*.yaml"))
     return InputError("the name of a primary configuration", repr(option), "--config-name", suggestion(option, names))
 
@@ -91,15 +93,15 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, place: str, prima
         known = _top_level(primary)
     elif isinstance(node, DictConfig) and isinstance(node.get("_target_"), str):
         called = signature(node["_target_"], parent)
-        accepted = set(called.parameters) if called else set()
-        known = sorted((accepted | set(known)) - {"_target_", "_partial_"})
-        if key in accepted:
+        if called is not None and key in called.parameters:
             return InputError(
                 expected=f"a key of {parent}",
                 found=repr(key),
                 where=full + place,
-                remedy=f"{called.name if called else parent} takes it but the YAML leaves it out: add it with +{full}=VALUE.",
+                remedy=f"{called.name} takes it but the YAML leaves it out: add it with +{full}=VALUE.",
             )
+        accepted = called.parameters if called else {}
+        known = sorted({*accepted, *known} - {"_target_", "_partial_"})
     expected = f"a key of {parent}" if parent else f"a key or group of {primary}"
     return InputError(expected, repr(key), full + place, suggestion(key, known))
 

@@ -1,7 +1,7 @@
 """What ``--help`` prints.
 
-The text is the ``hydra.help.template`` of the primary configuration. Hydra would fill it itself, but it copies its whole
-registry once for every group it lists, which takes seconds; here the groups are read from the folders.
+The text is the ``hydra.help.template`` of the primary configuration. Hydra would fill it itself, but it copies its
+whole registry once for every group it lists, which takes seconds; here the groups are read from the folders.
 """
 
 from __future__ import annotations
