@@ -82,7 +82,7 @@ def signature(target: str, where: str) -> Signature | None:
         )
     try:
         module, rest = _module(parts, where)
-        return _signature(module, *_definition(module, rest[0], where), tuple(rest[1:]), where)
+        return _signature(*_definition(module, rest[0], where), tuple(rest[1:]), where)
     except _UnknownError:
         return None
 
@@ -181,21 +181,22 @@ def _definition(module: _Module, name: str, where: str, hops: int = 0) -> tuple[
 def _imported(
     module: _Module, statement: ast.ImportFrom, name: str, where: str, hops: int
 ) -> tuple[_Module, _Definition]:
-    """Follow ``from … import name`` to the definition."""
+    """Follow ``from … import name`` to the definition. A library's own wrong turn is not the user's to hear of."""
     source = statement.module or ""
     if statement.level:
         base = module.package.split(".")
         base = base[: len(base) - (statement.level - 1)]
         source = ".".join([*base, source] if source else base)
-    found, rest = _module([*source.split("."), name], where)
-    if len(rest) != 1:
-        raise _UnknownError
-    return _definition(found, rest[0], where, hops + 1)
+    try:
+        found, rest = _module([*source.split("."), name], where)
+        if len(rest) != 1:
+            raise _UnknownError
+        return _definition(found, rest[0], where, hops + 1)
+    except InputError as error:
+        raise _UnknownError from error
 
 
-def _signature(
-    module: _Module, home: _Module, definition: _Definition, rest: tuple[str, ...], where: str, hops: int = 0
-) -> Signature:
+def _signature(home: _Module, definition: _Definition, rest: tuple[str, ...], where: str, hops: int = 0) -> Signature:
     """The signature of a definition; ``rest`` may name a method that builds the object."""
     if isinstance(definition, ast.ClassDef):
         method = rest[0] if rest else "__init__"
@@ -226,8 +227,11 @@ def _inherited(home: _Module, definition: ast.ClassDef, where: str, hops: int) -
             continue
         if not isinstance(base, ast.Name):
             raise _UnknownError
-        found, parent = _definition(home, base.id, where, hops + 1)
-        return _signature(home, found, parent, (), where, hops + 1)
+        try:
+            found, parent = _definition(home, base.id, where, hops + 1)
+        except InputError as error:
+            raise _UnknownError from error
+        return _signature(found, parent, (), where, hops + 1)
     return None
 
 

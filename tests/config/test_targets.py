@@ -87,7 +87,15 @@ def test_a_function_and_a_class_method(package: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["from unknown_elsewhere import *\n", "def __getattr__(name): ...\n", "Head = make()\n", "import numpy as Head\n"],
+    [
+        "from unknown_elsewhere import *\n",
+        "from unknown_elsewhere import Head\n",
+        "from . import heads as Head\n",
+        "from unknown_elsewhere import Base\nclass Head(Base): ...\n",
+        "def __getattr__(name): ...\n",
+        "Head = make()\n",
+        "import numpy as Head\n",
+    ],
 )
 def test_what_the_source_does_not_tell_is_let_through(package: Path, source: str) -> None:
     (package / "heads.py").write_text(source)
