@@ -40,7 +40,7 @@ BROKEN = (
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MISSING_DECODER = ("missing dependencies", "missing required dependencies", "is not supported", "unable to decompress")
 _EXTRA = (
-    "Install the decoders with `pip install 'temmed[dicom]'`, or decompress the file first, for example with "
+    "Install the decoders with `pip install 'temmed[compressed]'`, or decompress the file first, for example with "
     "`gdcmconv --raw` or `dcmdjpeg`."
 )
 _DAMAGED = "Copy the file again from its source, or leave it out; the dataset's audit lists such files."
