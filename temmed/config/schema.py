@@ -1,0 +1,175 @@
+"""What a configuration may hold: the keys, their types, the values they may take.
+
+The dataclasses are registered with Hydra, which checks keys and types while it composes. The YAML files are the only
+place for defaults, so no field has one here. What a type cannot say stands in the field's metadata and is checked by
+:mod:`temmed.config.check`. Nodes that are built by ``_target_`` are open here: their keys are the arguments of the
+class (:mod:`temmed.config.targets`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must satisfy beyond its type. Null is judged by the type alone.
+
+    Args:
+        minimum: smallest value allowed.
+        above: the value must be greater than this.
+        below: the value must be smaller than this.
+        choices: the only values allowed.
+        pattern: regular expression that the whole text must match.
+        meaning: how the pattern is put into words.
+        shares: a list of positive numbers, as many as this, that sum to 1.
+        exists: the path must lead to a ``file`` or a ``folder``.
+    """
+
+    minimum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[Any, ...] = ()
+    pattern: str = ""
+    meaning: str = ""
+    shares: int = 0
+    exists: str = ""
+
+
+def ruled(**rule: Any) -> Any:
+    """A dataclass field without default whose value must satisfy ``Rule(**rule)``."""
+    return field(default=MISSING, metadata={"rule": Rule(**rule)})
+
+
+def nested(schema: type) -> Any:
+    """A dataclass field that holds another schema."""
+    return field(default_factory=schema)
+
+
+#: Names become parts of paths.
+NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._+-]*", "meaning": "letters, digits and . _ + -, and no / or space"}
+
+
+@dataclass
+class SplitConfig:
+    """How patients, or time, are divided into train, val and test."""
+
+    by: str = ruled(choices=("patient", "time", "patient_time"))
+    seed: int = ruled(minimum=0)
+    fractions: list[float] = ruled(shares=3)
+
+
+@dataclass
+class DataConfig:
+    """A timeline folder, what of it the model sees, and how it is loaded."""
+
+    root: str | None = ruled(exists="folder")
+    modality: str | None = MISSING
+    name: str = ruled(**NAME)
+    patients: int | None = ruled(minimum=1)
+    size: int = ruled(minimum=8)
+    spatial_dims: int = ruled(choices=(2, 3))
+    seed: int = ruled(minimum=0)
+    overwrite: bool = MISSING
+    split: SplitConfig = nested(SplitConfig)
+    inputs: str = ruled(choices=("all", "text", "asked_image", "prior_image"))
+    reports: str = ruled(choices=("none", "past", "all"))
+    batch_size: int = ruled(minimum=1)
+    num_workers: int = ruled(minimum=0)
+    max_questions: int | None = ruled(minimum=1)
+    position_dropout: float = ruled(minimum=0.0, below=1.0)
+    cache_features: bool = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The parts of the model."""
+
+    name: str = ruled(**NAME)
+    dim: int = ruled(minimum=1)
+    backbone: dict[str, Any] = MISSING
+    text: dict[str, Any] = MISSING
+    temporal: dict[str, Any] = MISSING
+    reader: dict[str, Any] = MISSING
+    heads: dict[str, Any] = MISSING
+
+
+@dataclass
+class PathsConfig:
+    """Where runs and caches are written."""
+
+    runs: str = MISSING
+    cache: str = MISSING
+    run: str = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """The root of ``train.yaml``."""
+
+    seed: int = ruled(minimum=0)
+    name: str = ruled(**NAME)
+    tags: list[str] = MISSING
+    ckpt_path: str | None = ruled(exists="file")
+    test: bool = MISSING
+    data: DataConfig = nested(DataConfig)
+    model: ModelConfig = nested(ModelConfig)
+    optimizer: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] = MISSING
+    trainer: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    paths: PathsConfig = nested(PathsConfig)
+
+
+@dataclass
+class EvaluateDataConfig:
+    """Which data to judge on; null stands for what the run was trained with."""
+
+    root: str | None = ruled(exists="folder")
+    split: str | None = MISSING
+    batch_size: int | None = ruled(minimum=1)
+    num_workers: int = ruled(minimum=0)
+
+
+@dataclass
+class EvaluateConfig:
+    """The root of ``evaluate.yaml``."""
+
+    ckpt_path: str = ruled(exists="file")
+    subset: str = ruled(choices=("train", "val", "test"))
+    out: str | None = MISSING
+    data: EvaluateDataConfig = nested(EvaluateDataConfig)
+    trainer: dict[str, Any] = MISSING
+    paths: PathsConfig = nested(PathsConfig)
+
+
+#: Rules for values inside ``_target_`` nodes, whose types are the business of the class.
+TARGET_RULES: dict[str, Rule] = {
+    "trainer.max_epochs": Rule(minimum=1),
+    "trainer.accumulate_grad_batches": Rule(minimum=1),
+    "optimizer.lr": Rule(above=0.0),
+    "optimizer.weight_decay": Rule(minimum=0.0),
+    "scheduler.warmup": Rule(minimum=0.0, below=1.0),
+}
+
+#: Arguments that the training code gives when it builds the node, so that the YAML cannot.
+GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {
+    "model.backbone": frozenset({"in_channels", "spatial_dims", "dim"}),
+    "model.text": frozenset({"tokenizer"}),
+    "trainer": frozenset({"callbacks", "logger"}),
+}
+
+#: Schema of each primary configuration.
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig}
+
+
+def register() -> None:
+    """Make the schemas known to Hydra under the names that the primary configurations ask for."""
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)

@@ -1,0 +1,1 @@
+"""From timeline folders to batches of tensors."""

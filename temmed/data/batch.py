@@ -1,0 +1,96 @@
+"""What a model is given: a batch of sequences with their questions, packed images and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Answer index of a question that has none.
+IGNORE = -100
+
+
+@dataclass
+class TimelineBatch:
+    """A batch. B sequences, T positions, C channels, Q questions, K choices, E events, R reports, L tokens.
+
+    Attributes:
+        images: ``(N, C, *spatial)`` float, only images that exist, ``N = image_mask.sum()``; or frozen backbone
+            features ``(N, K, D)`` when ``is_features``.
+        frame_index: ``(N, 2)`` long: (sequence, position) of each image.
+        mask: ``(B, T)`` bool, the position exists.
+        image_mask: ``(B, T)`` bool, the position has an image.
+        channel_mask: ``(B, T, C)`` bool.
+        times: ``(B, T)`` float, since the first time point, in days, seconds or steps.
+        prompts: ``(B, Q, L)`` long token ids; ``prompt_mask`` likewise, bool.
+        choices: ``(B, Q, K, L)`` long token ids; ``choice_mask``: ``(B, Q, K)`` bool.
+        question_mask: ``(B, Q)`` bool.
+        asked_at: ``(B, Q)`` long, a position.
+        answers: ``(B, Q)`` long index into the choices, −100 for none.
+        values: ``(B, Q)`` float, NaN for none.
+        evidence: ``(B, Q, T)`` bool.
+        event_prompts: ``(B, E, L)`` long token ids of the event labels; ``event_mask``: ``(B, E)`` bool.
+        event_targets: ``(B, E, T)`` long: 1 present, 0 absent, −100 unknown, without image or censored.
+        event_intervals: ``(B, E, 4)`` float: onset and offset bounds in canonical time, NaN for never.
+        statements: ``(B, S, L)`` long token ids; ``statement_mask``: ``(B, S)``; ``statement_position``: ``(B, S)``;
+            ``statement_consistent``: ``(B, S)`` bool.
+        reports: ``(B, R, L)`` long token ids of reports given as input; ``report_mask``: ``(B, R)``;
+            ``report_from``: ``(B, R)`` long, the first position at which the report may be read.
+        question_ids: ``question_ids[b][q]``.
+        sequence_ids: ``sequence_ids[b]``.
+        event_labels: ``event_labels[b][e]``.
+        is_features: whether ``images`` are features.
+    """
+
+    images: Tensor
+    frame_index: Tensor
+    mask: Tensor
+    image_mask: Tensor
+    channel_mask: Tensor
+    times: Tensor
+    prompts: Tensor
+    prompt_mask: Tensor
+    choices: Tensor
+    choice_mask: Tensor
+    question_mask: Tensor
+    asked_at: Tensor
+    answers: Tensor
+    values: Tensor
+    evidence: Tensor
+    event_prompts: Tensor
+    event_mask: Tensor
+    event_targets: Tensor
+    event_intervals: Tensor
+    statements: Tensor
+    statement_mask: Tensor
+    statement_position: Tensor
+    statement_consistent: Tensor
+    reports: Tensor
+    report_mask: Tensor
+    report_from: Tensor
+    question_ids: list[list[str]]
+    sequence_ids: list[str]
+    event_labels: list[list[str]]
+    is_features: bool = False
+
+    def _map(self, function: Any) -> TimelineBatch:
+        changed = {
+            field.name: function(value)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **changed)
+
+    def to(self, *args: Any, **kwargs: Any) -> TimelineBatch:
+        """A copy with every tensor moved to a device; arguments as for `torch.Tensor.to`, which see."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> TimelineBatch:
+        """A copy in page-locked memory."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return len(self.sequence_ids)

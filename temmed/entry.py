@@ -1,0 +1,94 @@
+"""The entry points ``train.py`` and ``evaluate.py``: compose, check, hand over.
+
+Nothing heavy is imported before the configuration has been found right, so that ``--help``, ``--cfg`` and a typo are
+answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from temmed.config.explain import explain
+from temmed.config.hydra_callback import refuse
+from temmed.config.paths import conf_dir
+from temmed.config.schema import SCHEMAS, register
+from temmed.errors import InputError
+
+Task = Callable[[DictConfig], dict[str, float]]
+
+
+def train() -> None:
+    """Train as the command line says: the console script ``temmed-train`` and ``python train.py``."""
+    _start("train", _train)
+
+
+def evaluate() -> None:
+    """Judge a checkpoint as the command line says: ``temmed-evaluate`` and ``python evaluate.py``."""
+    _start("evaluate", _evaluate)
+
+
+def _train(config: DictConfig) -> dict[str, float]:
+    from temmed.training.run import train as run
+
+    return run(config)
+
+
+def _evaluate(config: DictConfig) -> dict[str, float]:
+    from temmed.training.run import evaluate as run
+
+    return run(config)
+
+
+def _start(name: str, task: Task) -> None:
+    """Run ``task`` under Hydra; what the user did wrong is said in one line, with exit code 2.
+
+    Anything else keeps its traceback. Who sets ``HYDRA_FULL_ERROR=1`` sees Hydra's own account of a wrong
+    configuration too.
+    """
+
+    def job(config: DictConfig) -> dict[str, float]:
+        try:
+            return task(config)
+        except InputError as error:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            raise refuse(error) from None
+
+    own_account = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
+    try:
+        register()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)()
+    except InputError as error:
+        raise refuse(error) from None
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        if own_account or _passed_through(error, job.__code__):
+            raise
+        raise refuse(explain(error, SCHEMAS[name])) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _passed_through(error: BaseException, code: CodeType) -> bool:
+    """Whether an exception came out of a function: then it is a bug of ours and no matter of configuration."""
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take away the folder that Hydra made for a run that wrote nothing, and the empty ones above it."""
+    try:
+        os.removedirs(folder)
+    except OSError:
+        return  # it holds something, so it stays

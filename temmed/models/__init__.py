@@ -1,0 +1,1 @@
+"""Backbones, text encoders, temporal heads and the `Reasoner` that joins them."""

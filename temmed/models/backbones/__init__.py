@@ -1,0 +1,1 @@
+"""Swappable backbones parts, one file each."""

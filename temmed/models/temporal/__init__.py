@@ -1,0 +1,1 @@
+"""Swappable temporal parts, one file each."""

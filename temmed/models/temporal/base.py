@@ -1,0 +1,113 @@
+"""The contract of every temporal head: causal, blind to padding, the same numbers streamed or whole."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+#: "Never": later than any position.
+FOREVER = 2**31 - 1
+
+#: What a head carries from one chunk of a sequence to the next.
+State = dict[str, Tensor]
+
+
+@dataclass
+class TemporalMemory:
+    """What may be read at each position of a sequence. S slots.
+
+    A slot is a vector with the moment it stands for and the span of positions at which it may be read; a question
+    asked at position p sees the slots with ``valid_from <= p < valid_to`` and no other. So one memory serves the
+    questions of all positions, and the past never sees the future.
+
+    Attributes:
+        values: ``(B, S, D)``.
+        times: ``(B, S)`` canonical time of the content.
+        positions: ``(B, S)`` float position of the content; a mean where positions were merged.
+        valid_from: ``(B, S)`` long, `FOREVER` for a slot that is never read.
+        valid_to: ``(B, S)`` long, exclusive.
+    """
+
+    values: Tensor
+    times: Tensor
+    positions: Tensor
+    valid_from: Tensor
+    valid_to: Tensor
+
+    def readable(self, asked_at: Tensor) -> Tensor:
+        """``(B, Q) → (B, Q, S)`` bool: which slots a question may read."""
+        asked = asked_at.unsqueeze(-1)
+        return (self.valid_from.unsqueeze(1) <= asked) & (asked < self.valid_to.unsqueeze(1))
+
+    @staticmethod
+    def join(parts: list[TemporalMemory]) -> TemporalMemory:
+        """All slots of several memories of the same sequences."""
+        names = ("values", "times", "positions", "valid_from", "valid_to")
+        return TemporalMemory(*(torch.cat([getattr(part, name) for part in parts], dim=1) for name in names))
+
+
+class TemporalHead(nn.Module, ABC):
+    """Turns the image tokens of a sequence into a memory that questions can read.
+
+    Subclasses take ``dim`` as their first argument, and their file names the source of the idea.
+    """
+
+    #: Whether the state keeps its size however long the sequence.
+    bounded: ClassVar[bool]
+    #: Whether slots stand for single positions, so that reading them can point at evidence.
+    addressable: ClassVar[bool]
+
+    @abstractmethod
+    def forward(
+        self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
+    ) -> tuple[TemporalMemory, State]:
+        """Read a whole sequence or its next chunk.
+
+        Args:
+            tokens: ``(B, T, K, D)``; a missing image holds the learned "missing" embedding.
+            times: ``(B, T)`` canonical time.
+            mask: ``(B, T)`` bool, the position exists.
+            image_mask: ``(B, T)`` bool, it has an image.
+            state: from the previous chunk; ``None`` at the start.
+
+        Returns:
+            The memory, readable at every position of this chunk, and the state after it.
+        """
+
+    def step(self, tokens: Tensor, time: Tensor, state: State | None = None) -> tuple[TemporalMemory, State]:
+        """Read one position that has an image: tokens ``(B, K, D)``, time ``(B,)``."""
+        there = torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
+        return self(tokens.unsqueeze(1), time.unsqueeze(1), there, there, state)
+
+
+def chunk_positions(tokens: Tensor, state: State | None) -> Tensor:
+    """Positions of a chunk, ``(T,)`` long, counted on from the state."""
+    start = 0 if state is None else int(state["next_position"])
+    return torch.arange(start, start + tokens.shape[1], device=tokens.device)
+
+
+def next_position(positions: Tensor) -> Tensor:
+    """The position after a chunk, for the state."""
+    return positions[-1] + 1
+
+
+def per_position(
+    values: Tensor, times: Tensor, positions: Tensor, valid_from: Tensor, valid_to: Tensor
+) -> TemporalMemory:
+    """A memory with K slots per position.
+
+    Args:
+        values: ``(B, T, K, D)``.
+        times: ``(B, T)``.
+        positions: ``(B, T)``.
+        valid_from: ``(B, T)``.
+        valid_to: ``(B, T)``.
+    """
+    k = values.shape[2]
+    spread = (x.repeat_interleave(k, dim=1) for x in (times, positions, valid_from, valid_to))
+    times, positions, valid_from, valid_to = spread
+    return TemporalMemory(values.flatten(1, 2), times, positions.to(times.dtype), valid_from, valid_to)

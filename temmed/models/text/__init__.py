@@ -1,0 +1,1 @@
+"""Swappable text parts, one file each."""

@@ -1,0 +1,87 @@
+"""The offline text encoder: a small transformer over the tokens of `temmed.data.tokenizer`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
+from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time
+
+
+class BuiltinTextEncoder(nn.Module):
+    """Embeds each distinct text of a batch once and pools it to one vector.
+
+    Time points and elapsed times in the text go through the same continuous encodings as the positions and times of
+    images, so that a reader can match the two.
+
+    Args:
+        vocabulary: number of word ids.
+        dim: size of the output.
+        layers: transformer layers.
+        heads: attention heads, also of the pooling.
+        max_length: longest text in tokens; a longer one is cut.
+        dropout: in the layers.
+    """
+
+    def __init__(
+        self, vocabulary: int, dim: int, layers: int = 2, heads: int = 4, max_length: int = 48, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.words = nn.Embedding(vocabulary, dim, padding_idx=0)
+        self.kinds = nn.Embedding(4, dim)
+        self.position = nn.Linear(POSITION_SIZE, dim, bias=False)
+        self.time = nn.Linear(TIME_SIZE, dim, bias=False)
+        self.order = nn.Embedding(max_length, dim)
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 2 * dim, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.pool_queries = nn.Parameter(torch.randn(heads, dim) * dim**-0.5)
+        self.pool = nn.Linear(heads * dim, dim)
+        self.norm = nn.LayerNorm(dim)
+        nn.init.normal_(self.words.weight, std=0.5)
+        nn.init.normal_(self.order.weight, std=0.1)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings: ``(..., L) → (..., L, dim)``."""
+        is_position = (ids >= POSITION_BASE) & (ids < TIME_BASE)
+        is_time = (ids >= TIME_BASE) & (ids < NUMBER_BASE)
+        is_number = ids >= NUMBER_BASE
+        kind = is_position.long() + 2 * is_time.long() + 3 * is_number.long()
+        words = self.words(ids.masked_fill(kind > 0, 0))
+        position = self.position(encode_position((ids - POSITION_BASE).clamp(min=0) * is_position))
+        thousandths = torch.where(is_time, ids - TIME_BASE, torch.where(is_number, ids - NUMBER_BASE, 0))
+        value = self.time(encode_time(thousandths.double() / 1000))
+        return (
+            words
+            + self.kinds(kind)
+            + position * is_position.unsqueeze(-1)
+            + value * (is_time | is_number).unsqueeze(-1)
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Encode texts.
+
+        Args:
+            ids: ``(..., L)`` long, 0 = padding.
+
+        Returns:
+            ``(..., dim)``; a text of padding alone gives zeros.
+        """
+        shape = ids.shape[:-1]
+        flat = ids.reshape(-1, ids.shape[-1])[:, : self.max_length]
+        if not flat.numel():
+            return ids.new_zeros((*shape, self.norm.normalized_shape[0]), dtype=torch.float32)
+        texts, inverse = torch.unique(flat, dim=0, return_inverse=True)
+        mask = texts != 0
+        empty = ~mask.any(dim=1)
+        mask[empty, 0] = True
+        hidden = self.embed(texts) + self.order.weight[: texts.shape[1]]
+        hidden = self.layers(hidden, src_key_padding_mask=~mask)
+        scores = torch.einsum("nld,hd->nhl", hidden, self.pool_queries).masked_fill(~mask.unsqueeze(1), -torch.inf)
+        pooled = torch.einsum("nhl,nld->nhd", scores.softmax(dim=-1), hidden)
+        encoded = self.norm(self.pool(pooled.flatten(1)))
+        encoded = encoded.masked_fill(empty.unsqueeze(1), 0.0)
+        return encoded[inverse].reshape(*shape, -1)

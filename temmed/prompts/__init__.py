@@ -1,0 +1,1 @@
+"""Question wording. A leaf: imports nothing of temmed."""

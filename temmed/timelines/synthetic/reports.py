@@ -1,0 +1,92 @@
+"""Reports and statements written from the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from temmed.timelines.schema import PROGRESSION_BOUND
+from temmed.timelines.synthetic.anatomy import REGIONS
+from temmed.timelines.synthetic.courses import Course, Finding, patient_rng
+
+_WORDS = {
+    "new": "is new",
+    "larger": "is larger than before",
+    "unchanged": "is unchanged",
+    "smaller": "is smaller than before",
+    "gone": "is no longer seen",
+}
+_OPPOSITE = {"new": "gone", "gone": "new", "larger": "smaller", "smaller": "larger", "unchanged": "larger"}
+
+
+def direction(before: float, now: float) -> str | None:
+    """What a report says of a finding compared with the previous images: sizes in mm, 0 for absent."""
+    if before <= 0 and now <= 0:
+        return None
+    if before <= 0:
+        return "new"
+    if now <= 0:
+        return "gone"
+    ratio = np.log(now / before)
+    if ratio >= PROGRESSION_BOUND:
+        return "larger"
+    return "smaller" if ratio <= -PROGRESSION_BOUND else "unchanged"
+
+
+def _sentence(finding: Finding, now: float, word: str | None) -> str:
+    size = f", {now:.0f} mm in longest diameter," if now > 0 else ""
+    said = _WORDS[word] if word else "is seen"
+    return f"The {finding.phrase}{size} {said}."
+
+
+def write_reports(course: Course, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One report per imaged visit, and statements that are true or contradicted by the images.
+
+    Half of the statements are flipped: the direction of change is inverted, or the place is another one.
+
+    Args:
+        course: the patient.
+        seed: of the whole set.
+
+    Returns:
+        ``reports`` with the column ``position`` and ``statements``; the finding is given as its number.
+    """
+    rng = patient_rng(seed, course.index, 3)
+    imaged = np.flatnonzero(course.imaged)
+    reports, statements = [], []
+    for order, position in enumerate(imaged):
+        before = imaged[order - 1] if order else None
+        sentences = [f"MRI of the brain, {course.times[position]:g} days after the first examination."]
+        for number, finding in enumerate(course.findings):
+            now = float(finding.diameters[position])
+            word = direction(float(finding.diameters[before]), now) if before is not None else None
+            if now <= 0 and word is None:
+                continue
+            sentences.append(_sentence(finding, now, word))
+            if word is None:
+                continue
+            flip = str(rng.choice(["direction", "location"])) if rng.random() < 0.5 else None
+            place, said = finding.location, word
+            if flip == "direction":
+                said = _OPPOSITE[word]
+            elif flip == "location":
+                taken = {f.location for f in course.findings}
+                place = str(rng.choice(sorted(set(REGIONS) - taken)))
+            statements.append(
+                {
+                    "position": int(position),
+                    "finding": number,
+                    "text": f"The {finding.label} in the {place} {_WORDS[said]}.",
+                    "direction": said,
+                    "location": place,
+                    "consistent": flip is None,
+                    "flip": flip,
+                }
+            )
+        if len(sentences) == 1:
+            sentences.append("No focal finding.")
+        if course.treatment is not None and before is not None and course.times[before] < course.treatment:
+            if course.treatment <= course.times[position]:
+                sentences.append("Therapy was started since the previous examination.")
+        reports.append({"position": int(position), "text": " ".join(sentences)})
+    return pd.DataFrame(reports), pd.DataFrame(statements)
