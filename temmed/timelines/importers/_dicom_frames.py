@@ -97,9 +97,7 @@ def _from_vector(header: Dataset, count: int) -> Frames | None:
         steps = steps[1:]
     if len(steps) != count - 1 or not all(step > 0 for step in steps):
         return None
-    return Frames(
-        "cine", tuple(accumulate(steps, initial=0.0)), tuple(range(count)), "millisecond", "FrameTimeVector"
-    )
+    return Frames("cine", tuple(accumulate(steps, initial=0.0)), tuple(range(count)), "millisecond", "FrameTimeVector")
 
 
 def _from_frame_time(header: Dataset, count: int) -> Frames | None:

@@ -204,7 +204,9 @@ def _moments(header: Dataset) -> tuple[tuple[str, float], ...]:
     if stamp is not None:
         moments.append(("AcquisitionDateTime", stamp.timestamp() * 1000))
     elif clock is not None:
-        moments.append(("AcquisitionTime", (datetime.combine(day or date.min, clock) - datetime.min).total_seconds() * 1000))
+        moments.append(
+            ("AcquisitionTime", (datetime.combine(day or date.min, clock) - datetime.min).total_seconds() * 1000)
+        )
     return tuple(moments)
 
 

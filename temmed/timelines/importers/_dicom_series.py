@@ -53,12 +53,12 @@ class Series:
     Attributes:
         parts: its images and loops.
         unused: files that fit into none, with the reason.
-        gaps: a file of each volume that seems to lack a slice.
+        gaps: the channel of each volume that seems to lack a slice.
     """
 
     parts: list[Part] = field(default_factory=list)
     unused: list[tuple[list[Path], str]] = field(default_factory=list)
-    gaps: list[Path] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
 
 
 def assemble(headers: Sequence[Header], frame_seconds: float | None = None) -> Series:
@@ -121,7 +121,7 @@ def _stack(group: Sequence[Header], heights: Sequence[float], series: Series, fr
         series.unused.append((files, reason))
         return
     if _has_gap(levels):
-        series.gaps.append(places[levels[0]][0].path)
+        series.gaps.append(group[0].channel)
     dims = 3 if len(levels) > 1 else 2
     if repeats[0] == 1:
         slices = tuple(places[level][0] for level in levels)
@@ -130,7 +130,9 @@ def _stack(group: Sequence[Header], heights: Sequence[float], series: Series, fr
     columns = [places[level] for level in levels]
     varying = _varying(group)
     if varying:
-        series.unused.append((files, f"its series repeats each slice with another {varying}: that is no course of time"))
+        series.unused.append(
+            (files, f"its series repeats each slice with another {varying}: that is no course of time")
+        )
         return
     loop = _loop(columns, dims, frame_seconds)
     if loop is None:

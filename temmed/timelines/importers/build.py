@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
-from temmed.timelines.importers.plan import Options, Picture, Plan, PlannedSequence, relative, slug
+from temmed.timelines.importers.plan import Options, Picture, Plan, relative, slug
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
 
@@ -83,10 +83,10 @@ class Outcome:
     @property
     def has_errors(self) -> bool:
         """Whether the audit found errors."""
-        return any(finding.severity == "error" for finding in self.findings)
+        return _has_errors(self.findings)
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Leaves the staging folder so that it is removed: the audit found errors."""
 
 
@@ -133,9 +133,9 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
             images = _place_images(importer, request, plan, staging, run)
             fingerprint = _write(importer, request, plan, asked, images, staging)
             findings = _audit(staging, progress)
-            if any(finding.severity == "error" for finding in findings) and not request.keep_on_error:
-                raise _Refused
-    except _Refused:
+            if _has_errors(findings) and not request.keep_on_error:
+                raise _RefusedError
+    except _RefusedError:
         written = False
     return Outcome(plan, asked, findings, written, fingerprint if written else "")
 
@@ -374,20 +374,16 @@ def _audit(staging: Path, progress: Progress) -> list[Finding]:
     from temmed.timelines.audit import audit
     from temmed.timelines.folder import Timeline
 
-    progress("Auditing", 0, 1)
-    findings = audit(Timeline.open(staging))
-    progress("Auditing", 1, 1)
-    return findings
+    return audit(Timeline.open(staging), progress=lambda done, total: progress("Auditing images", done, total))
+
+
+def _has_errors(findings: Sequence[Finding]) -> bool:
+    return any(finding.severity == "error" for finding in findings)
 
 
 def _told_reasons(plan: Plan) -> str:
     """How many files were skipped for each reason, as one text."""
     counts = Counter(entry.reason for entry in plan.skipped)
-    told = [f"{count} × {reason}" for reason, count in counts.most_common(3)]
+    told = [f"{count} files: {reason}" for reason, count in counts.most_common(3)]
     more = len(counts) - len(told)
     return "; ".join(told) + (f"; and {more} other reasons" if more else "")
-
-
-def first_of(sequence: PlannedSequence, source: Path) -> str:
-    """The source file that a sequence starts with, to be told to the user."""
-    return relative(sequence.files[0], source)

@@ -112,7 +112,7 @@ def _plan_patient(patient: str, headers: Sequence[Header], options: Options, res
     sequences: list[PlannedSequence] = []
     visits: dict[tuple[str, int], list[tuple[_Moment, str, list[Part]]]] = defaultdict(list)
     for study in sorted(moments, key=lambda key: (moments[key].days, key)):
-        parts = _parts(studies[study], options, result)
+        parts = _parts(patient, studies[study], options, result)
         sequences += [_loop_of_part(patient, part, moments[study], options) for part in parts if part.is_cine]
         sequences += [
             _loop_of_file(patient, header, moments[study], options)
@@ -159,8 +159,11 @@ def _moments(studies: dict[str, list[Header]], result: Plan) -> tuple[dict[str, 
     dated = {key: found for key, found in dated.items() if found}
     by_clock = all(header.clock is not None for found in dated.values() for header in found)
     starts = {
-        key: min(datetime.combine(header.day, header.clock if by_clock and header.clock else time())
-                 for header in found if header.day is not None)
+        key: min(
+            datetime.combine(header.day, header.clock if by_clock and header.clock else time())
+            for header in found
+            if header.day is not None
+        )
         for key, found in dated.items()
     }
     first_start = min(starts.values())
@@ -171,7 +174,7 @@ def _moments(studies: dict[str, list[Header]], result: Plan) -> tuple[dict[str, 
     )
 
 
-def _parts(study: Sequence[Header], options: Options, result: Plan) -> list[Part]:
+def _parts(patient: str, study: Sequence[Header], options: Options, result: Plan) -> list[Part]:
     """The images and single-frame loops of a study, series by series."""
     by_series: dict[tuple[int, str], list[Header]] = defaultdict(list)
     for header in study:
@@ -183,8 +186,8 @@ def _parts(study: Sequence[Header], options: Options, result: Plan) -> list[Part
         parts += series.parts
         for files, reason in series.unused:
             result.skip(files, reason)
-        for file in series.gaps:
-            result.notes.append(f"the series of {file.name} has unequal gaps between slices: one may be missing")
+        for channel in series.gaps:
+            result.notes.append(f"{patient}: {channel} has a gap between slices: one may be missing")
     return parts
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 from temmed.errors import InputError
 from temmed.timelines.importers.plan import (
@@ -38,7 +39,7 @@ from temmed.timelines.importers.plan import (
 )
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.pixels import read_frames
-from temmed.timelines.readers.nifti import BROKEN, frame_count, open_image, spatial_dims
+from temmed.timelines.readers.nifti import BROKEN, frame_count, open_image, spatial_dims, voxel_type
 
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _FLAT = re.compile(r"(?P<patient>.+)_(?P<date>\d{8})_(?P<channel>.+)")
@@ -50,7 +51,8 @@ _UNITS = {"sec": ("second", 1.0), "msec": ("millisecond", 1.0), "usec": ("millis
 #: A longer step between the volumes of a loop is more likely milliseconds that the header calls seconds.
 _LONGEST_STEP = 60.0
 _LAYOUT = (
-    "its path is neither <patient>/<session>/<channel>.nii.gz nor <patient>_<YYYYMMDD>_<channel>.nii.gz, and it is not 4D"
+    "it is not 4D, and its path is neither <patient>/<session>/<channel>.nii.gz nor "
+    "<patient>_<YYYYMMDD>_<channel>.nii.gz"
 )
 _LOOP_DIGITS = 8
 
@@ -155,13 +157,14 @@ def inspect(path: Path) -> Volume | Unusable:
             image = open_image(path)
             count = frame_count(image)
             read_frames(path, [count - 1])
-            zooms, units = image.header.get_zooms(), image.header.get_xyzt_units()
+            header: Any = image.header
+            zooms, units = header.get_zooms(), header.get_xyzt_units()
             return Volume(
                 path=path,
                 checksum=checksum(path),
                 frames=count,
                 spatial_dims=spatial_dims(image),
-                colour=image.get_data_dtype().names is not None,
+                colour=voxel_type(image).names is not None,
                 # The shortest number that is this float32: 0.72 and not 0.7200000286102295.
                 step=float(str(zooms[3])) if len(zooms) > 3 else 0.0,
                 unit=str(units[1]),
@@ -199,7 +202,7 @@ def _place(path: str) -> _Place | str:
 def _day(text: str) -> float | None:
     match = _DATE.fullmatch(text)
     try:
-        return float(datetime(*(int(part) for part in match.groups())).toordinal()) if match else None
+        return float(date(*map(int, match.groups())).toordinal()) if match else None
     except ValueError:
         return None
 
@@ -212,27 +215,12 @@ def _owner(path: Path, source: Path) -> str:
 
 def _loop(patient: str, volume: Volume, options: Options, result: Plan) -> PlannedSequence:
     modality = options.modality or "mri"
-    name = volume.path.name
-    unit, factor = _UNITS.get(volume.unit, ("frame", 0.0))
-    if options.frame_seconds is not None:
-        unit, step, timing = "second", options.frame_seconds, "--frame-seconds"
-    elif factor and volume.step > 0:
-        step, timing = volume.step * factor, f"pixdim[4] in {volume.unit}"
-        seconds = step if unit == "second" else step / 1000
-        if seconds > _LONGEST_STEP:
-            result.notes.append(
-                f"{name}: the header says {seconds:g} seconds from one volume to the next; if that should be "
-                f"milliseconds, import again with --frame-seconds {seconds / 1000:g}"
-            )
-    else:
-        unit, step, timing = "frame", 1.0, "none"
-        lacking = "no step (pixdim[4] is 0)" if factor else f"the unit of time {volume.unit!r}"
-        result.notes.append(
-            f"{name}: the header gives {lacking}, so that its time_unit is frame and no model learns real time "
-            "from it; give --frame-seconds if you know it"
-        )
+    sequence_id = f"{patient}_{modality}_{volume.checksum[:_LOOP_DIGITS]}"
+    unit, step, timing, note = _timing(volume, options.frame_seconds)
+    if note:
+        result.notes.append(f"{sequence_id}: {note}")
     return PlannedSequence(
-        sequence_id=f"{patient}_{modality}_{volume.checksum[:_LOOP_DIGITS]}",
+        sequence_id=sequence_id,
         patient_id=patient,
         modality=modality,
         time_unit=unit,
@@ -245,54 +233,81 @@ def _loop(patient: str, volume: Volume, options: Options, result: Plan) -> Plann
     )
 
 
+def _timing(volume: Volume, frame_seconds: float | None) -> tuple[str, float, str, str]:
+    """Unit and step of a loop's time, what they were taken from, and what the user should know about them."""
+    if frame_seconds is not None:
+        return "second", frame_seconds, "--frame-seconds", ""
+    unit, factor = _UNITS.get(volume.unit, ("frame", 0.0))
+    if not factor or volume.step <= 0:
+        lacking = "no step (pixdim[4] is 0)" if factor else f"the unit of time {volume.unit!r}"
+        note = (
+            f"the header gives {lacking}, so that its time_unit is frame and no model learns real time from it; "
+            "give --frame-seconds if you know it"
+        )
+        return "frame", 1.0, "none", note
+    step = volume.step * factor
+    seconds = step if unit == "second" else step / 1000
+    note = (
+        f"the header says {seconds:g} seconds from one volume to the next; if that should be milliseconds, import "
+        f"again with --frame-seconds {seconds / 1000:g}"
+    )
+    return unit, step, f"pixdim[4] in {volume.unit}", note if seconds > _LONGEST_STEP else ""
+
+
 def _visits(
     patient: str, visits: Sequence[tuple[Volume, _Place | str]], options: Options, result: Plan
 ) -> list[PlannedSequence]:
-    """The dated or ordered sequences of a patient: one, or two where some images are volumes and some are not."""
+    """The sequences of a patient's visits: one, or two where some images are volumes and some are not."""
     placed = [(volume, place) for volume, place in visits if isinstance(place, _Place)]
-    kinds = sorted({(place.unit, place.dated, place.word) for _, place in placed})
-    if len(kinds) > 1:
+    if len({(place.unit, place.dated, place.word) for _, place in placed}) > 1:
         reason = "the patient's sessions are named in different ways, so that their order is unknown"
         result.skip([volume.path for volume, _ in placed], reason)
         placed = []
     # A single file given by itself needs no layout: it is a sequence of one time point.
-    alone = [
+    placed = placed or [
         (volume, _Place(patient, "ordinal", 0.0, False, "", "image"))
         for volume, place in visits
         if not isinstance(place, _Place)
     ]
-    by_dims: dict[int, dict[float, list[tuple[str, tuple[Path, ...]]]]] = defaultdict(lambda: defaultdict(list))
-    for volume, place in placed or alone:
-        by_dims[volume.spatial_dims][place.value].append(("rgb" if volume.colour else place.channel, (volume.path,)))
+    dims = sorted({volume.spatial_dims for volume, _ in placed})
     modality = options.modality or "mri"
-    sequences = []
-    for dims, by_value in sorted(by_dims.items()):
-        unit, dated = ((placed or alone)[0][1].unit, (placed or alone)[0][1].dated)
-        values = sorted(by_value)
-        times = [float(rank) if unit == "ordinal" else value - values[0] for rank, value in enumerate(values)]
-        shown = [Visit(time, sorted(by_value[value])) for time, value in zip(times, values, strict=True)]
-        sequence_id = f"{patient}_{modality}_{dims}d" if len(by_dims) > 1 else f"{patient}_{modality}"
-        again = Counter(channel for visit in shown for channel in {c for c, _ in visit.images})
-        if sum(again.values()) < sum(len(visit.images) for visit in shown):
-            result.notes.append(f"{sequence_id}: images that share a channel's name in their visit are numbered")
-        if unit == "ordinal" and len(times) > 1:
-            result.notes.append(
-                f"{sequence_id}: its sessions have an order and no date, so that its time_unit is ordinal"
-            )
-        sequences.append(
-            PlannedSequence(
-                sequence_id=sequence_id,
-                patient_id=patient,
-                modality=modality,
-                time_unit=unit,
-                spatial_dims=dims,
-                times=times,
-                pictures=pictures_of(shown),
-                timing="the date in the path" if dated else "the session's number",
-                start=datetime.fromordinal(int(values[0])) if dated else None,
-            )
+    return [
+        _longitudinal(
+            f"{patient}_{modality}" + (f"_{number}d" if len(dims) > 1 else ""),
+            patient,
+            modality,
+            [(volume, place) for volume, place in placed if volume.spatial_dims == number],
+            result,
         )
-    return sequences
+        for number in dims
+    ]
+
+
+def _longitudinal(
+    sequence_id: str, patient: str, modality: str, placed: Sequence[tuple[Volume, _Place]], result: Plan
+) -> PlannedSequence:
+    by_value: dict[float, list[tuple[str, tuple[Path, ...]]]] = defaultdict(list)
+    for volume, place in placed:
+        by_value[place.value].append(("rgb" if volume.colour else place.channel, (volume.path,)))
+    unit, dated = placed[0][1].unit, placed[0][1].dated
+    values = sorted(by_value)
+    times = [float(rank) if unit == "ordinal" else value - values[0] for rank, value in enumerate(values)]
+    visits = [Visit(time, sorted(by_value[value])) for time, value in zip(times, values, strict=True)]
+    if any(len({channel for channel, _ in visit.images}) < len(visit.images) for visit in visits):
+        result.notes.append(f"{sequence_id}: images that share a channel's name in their visit are numbered")
+    if unit == "ordinal" and len(times) > 1:
+        result.notes.append(f"{sequence_id}: its sessions have an order and no date, so that its time_unit is ordinal")
+    return PlannedSequence(
+        sequence_id=sequence_id,
+        patient_id=patient,
+        modality=modality,
+        time_unit=unit,
+        spatial_dims=placed[0][0].spatial_dims,
+        times=times,
+        pictures=pictures_of(visits),
+        timing="the date in the path" if dated else "the session's number",
+        start=datetime.fromordinal(int(values[0])) if dated else None,
+    )
 
 
 IMPORTER = Importer(

@@ -166,8 +166,9 @@ def pseudonym(identifier: str, key: str) -> str:
 
 def patient_ids(identifiers: Iterable[str], options: Options) -> dict[str, str]:
     """The id to write for each of the source's patients."""
-    return {identifier: identifier if options.keep_ids else pseudonym(identifier, options.key)
-            for identifier in identifiers}
+    return {
+        identifier: identifier if options.keep_ids else pseudonym(identifier, options.key) for identifier in identifiers
+    }
 
 
 def source_files(source: Path) -> list[Path]:
@@ -233,7 +234,6 @@ def pictures_of(visits: Sequence[Visit]) -> list[Picture]:
     for position, visit in enumerate(visits):
         channels = numbered([channel for channel, _ in visit.images])
         pictures += [
-            Picture(position, channel, files)
-            for channel, (_, files) in zip(channels, visit.images, strict=True)
+            Picture(position, channel, files) for channel, (_, files) in zip(channels, visit.images, strict=True)
         ]
     return pictures

@@ -90,7 +90,7 @@ def read_questions(path: Path) -> list[dict[str, str]]:
     Raises:
         InputError: it cannot be read, or has other columns.
     """
-    return read_rows(path, QUESTION_COLUMNS, ("prompt", "evidence"))
+    return read_rows(path, QUESTION_COLUMNS, ("prompt",))
 
 
 def read_events(path: Path) -> list[dict[str, str]]:
@@ -148,7 +148,7 @@ class _Builder:
             "answer": answer,
             "value": value,
             "evidence": evidence,
-            "evidence_kind": "positions" if evidence else ABSENCE,
+            "evidence_kind": None if evidence is None else "positions" if evidence else ABSENCE,
             "names_position": _boolean(row, "names_position", bool(_NAMES_POSITION.search(row["prompt"]))),
             "horizon_steps": asked_at - evidence[0] if evidence else None,
             "horizon_time": sequence.times[asked_at] - sequence.times[evidence[0]] if evidence else None,
@@ -303,19 +303,19 @@ def _value(row: Row) -> float | None:
     return _number(row["value"], "value") if row.get("value") else None
 
 
-def _evidence(row: Row, asked_at: int) -> list[int]:
-    """The positions that prove the answer, in order; none for an absence."""
-    text = row["evidence"]
+def _evidence(row: Row, asked_at: int) -> list[int] | None:
+    """The positions that prove the answer, in order; none for an absence, ``None`` where the user does not say."""
+    text = row.get("evidence", "")
+    if not text:
+        return None
     if text.lower() == ABSENCE:
         return []
-    if not text:
-        rule = f"must be positions with {_SEPARATOR} between them, or {ABSENCE} where nothing is there to be seen"
-        raise RowError("evidence", rule, "nothing")
     positions = set()
     for part in text.split(_SEPARATOR):
         cell = part.strip()
         if not cell.isdecimal() or int(cell) > asked_at:
-            raise RowError("evidence", f"must be positions from 0 to {asked_at}, where the question is asked", repr(text))
+            rule = f"must be positions from 0 to {asked_at}, where the question is asked, or {ABSENCE}"
+            raise RowError("evidence", rule, repr(text))
         positions.add(int(cell))
     return sorted(positions)
 

@@ -63,8 +63,8 @@ def read(path: Path, frames: Sequence[int] | None) -> np.ndarray:
 
     Returns:
         ``(n, rows, columns)`` grey, ``(n, rows, columns, 3)`` colour, or, for a multi-frame file and ``None`` and for
-        a folder, ``(1, slices, rows, columns)``. Colour is uint8. Grey values are float32 after a modality transform and keep
-        their stored type without one.
+        a folder, ``(1, slices, rows, columns)``. Colour is uint8. Grey values are float32 after a modality transform
+        and keep their stored type without one.
 
     Raises:
         InputError: the file is damaged, has no such frame, or needs a decoder that is not installed.
@@ -107,7 +107,8 @@ def functional_group(header: Dataset, frame: int, name: str) -> Dataset | None:
     shared = header.get("SharedFunctionalGroupsSequence") or ()
     for groups in (per_frame[frame : frame + 1], shared[:1]):
         if groups and groups[0].get(name):
-            return groups[0][name][0]
+            item: Dataset = groups[0][name][0]
+            return item
     return None
 
 
@@ -171,7 +172,7 @@ def _read_slices(folder: Path, frames: Sequence[int] | None) -> np.ndarray:
 
 def _decode(path: Path, header: Dataset, frames: Sequence[int]) -> list[np.ndarray]:
     from pydicom import dcmread
-    from pydicom.pixels import iter_pixels
+    from pydicom.pixels.utils import iter_pixels
 
     # Deflated files are compressed as a whole: pydicom inflates them into a dataset, and cannot seek in them.
     deflated = str(header.file_meta.get("TransferSyntaxUID", "")) == _DEFLATED
@@ -179,7 +180,7 @@ def _decode(path: Path, header: Dataset, frames: Sequence[int]) -> list[np.ndarr
 
 
 def _displayable(stored: np.ndarray, header: Dataset, frame: int) -> np.ndarray:
-    from pydicom.pixels import apply_color_lut, apply_modality_lut
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
     if is_colour(header):
         if header.get("PhotometricInterpretation") == "PALETTE COLOR":
@@ -200,7 +201,7 @@ def _eight_bits(colour: np.ndarray, bits: int) -> np.ndarray:
 
 def _palette_bits(header: Dataset) -> int:
     """The bits that a palette uses: some writers put 8-bit colours into the lower half of 16-bit entries."""
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     entries, first, bits = (int(number) for number in header.RedPaletteColorLookupTableDescriptor)
     palette = apply_color_lut(np.arange(first, first + (entries or 2**16)), header)
@@ -221,7 +222,8 @@ def _stack_slices(images: np.ndarray, header: Dataset) -> np.ndarray:
     if direction is None or any(plane is None or "ImagePositionPatient" not in plane for plane in planes):
         return images
     positions = [plane.ImagePositionPatient for plane in planes if plane is not None]
-    return images[slice_order(positions, direction.ImageOrientationPatient)]
+    order = slice_order(positions, direction.ImageOrientationPatient)
+    return np.asarray(images[order])
 
 
 def _unreadable(path: Path, header: Dataset, error: BaseException) -> InputError:

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,11 +75,11 @@ def open_image(path: Path) -> Nifti1Image:
     if not isinstance(image, nibabel.Nifti1Image):
         raise InputError("a NIfTI image", type(image).__name__, str(path), "Convert it to NIfTI, or leave it out.")
     extra = [size for size in image.shape[4:] if size != 1]
-    if not 2 <= len(image.shape) or extra or 0 in image.shape:
+    if len(image.shape) < 2 or extra or 0 in image.shape:
         raise InputError(
             "an image of 2 to 4 dimensions", f"shape {image.shape}", str(path), "Split its further axes into files."
         )
-    if image.get_data_dtype().kind == "c":
+    if voxel_type(image).kind == "c":
         raise InputError("real values", "complex values", str(path), "Store the magnitude and import that.")
     return image
 
@@ -94,6 +94,13 @@ def spatial_dims(image: Nifti1Image) -> int:
     return 3 if len(image.shape) > 2 and image.shape[2] > 1 else 2
 
 
+def voxel_type(image: Nifti1Image) -> np.dtype:
+    """The stored type of the voxels; one with fields ``R``, ``G``, ``B`` for colour."""
+    header: Any = image.header
+    kind: np.dtype = header.get_data_dtype()
+    return kind
+
+
 def unreadable(path: Path, error: BaseException) -> InputError:
     """The error for a file that nibabel cannot read."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -102,10 +109,11 @@ def unreadable(path: Path, error: BaseException) -> InputError:
 
 def _volume(image: Nifti1Image, frame: int) -> np.ndarray:
     """One time point, ``(slices, rows, columns)`` or ``(rows, columns)``, with 3 at the end for colour."""
-    from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+    import nibabel
 
-    index = (slice(None),) * 3 + (frame,) if len(image.shape) > 3 else (slice(None),) * len(image.shape)
-    index += (0,) * (len(image.shape) - len(index))
+    shape = image.shape
+    index: tuple[slice | int, ...] = (slice(None),) * min(len(shape), 3)
+    index += (frame,) * (len(shape) > 3) + (0,) * (len(shape) - 4)
     values = np.asarray(image.dataobj[index])
     if values.dtype.names:
         values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
@@ -113,8 +121,8 @@ def _volume(image: Nifti1Image, frame: int) -> np.ndarray:
         values = values.astype(np.float32)
     if spatial_dims(image) == 2:
         # One slice is shown as it was stored: turning it could leave it standing on its edge.
-        flat = values.reshape(image.shape[0], image.shape[1], *values.shape[3 if len(image.shape) > 2 else 2 :])
-        return np.ascontiguousarray(flat.swapaxes(0, 1))
-    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt("LPS"))
-    turned = apply_orientation(values, turn)
-    return np.ascontiguousarray(turned.swapaxes(0, 2))
+        colour = values.shape[len(shape[:3]) :]
+        return np.ascontiguousarray(values.reshape(*shape[:2], *colour).swapaxes(0, 1))
+    turns: Any = nibabel.orientations
+    turn = turns.ornt_transform(turns.io_orientation(image.affine), turns.axcodes2ornt("LPS"))
+    return np.ascontiguousarray(turns.apply_orientation(values, turn).swapaxes(0, 2))
