@@ -180,14 +180,14 @@ def test_a_missing_folder_and_a_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither"):
         read_predictions(tmp_path)
     (tmp_path / "answers.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(InputError, match="a readable .parquet table"):
+    with pytest.raises(InputError, match=r"a readable \.parquet table"):
         read_predictions(tmp_path)
     (tmp_path / "answers.jsonl").write_text("{}")
     with pytest.raises(InputError, match="one answers table"):
         read_predictions(tmp_path)
     (tmp_path / "answers.parquet").unlink()
     (tmp_path / "answers.jsonl").write_text('{"question_id": "a"')
-    with pytest.raises(InputError, match="a readable .jsonl table"):
+    with pytest.raises(InputError, match=r"a readable \.jsonl table"):
         read_predictions(tmp_path)
 
 
