@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from temmed.timelines.audit import Audit, Finding, found, rule
-from temmed.timelines.schema import horizon_bin
+from temmed.timelines.schema import ABSENCE_BIN, horizon_bin
+
+#: Questions from which the share of an answer is worth a look.
+_LARGE = 30
 
 
 def _evidence(questions: pd.DataFrame) -> pd.DataFrame:
@@ -70,22 +73,24 @@ def horizon(audit: Audit) -> Iterator[Finding]:
 
 @rule
 def balance(audit: Audit) -> Iterator[Finding]:
-    """How far the most frequent answer gets, per template and horizon."""
+    """How far the most frequent answer gets, per template and per template and horizon."""
     questions = audit.timeline.table("questions").dropna(subset=["answer"])
-    if questions.empty:
-        return
+    steps = questions["horizon_steps"].astype("float64")
     kinds = questions["evidence_kind"].fillna("positions")
-    bins = [horizon_bin(steps, kind) for steps, kind in zip(_number(questions["horizon_steps"]), kinds, strict=True)]
-    groups = questions.assign(bin=bins).groupby(["template", "bin"], sort=True)["answer"]
+    bins = [horizon_bin(step, kind) for step, kind in zip(steps, kinds, strict=True)]
+    questions = questions.assign(bin=bins)
     rows = []
-    for (template, label), answers in groups:
-        counts = answers.value_counts()
-        share = counts.iloc[0] / counts.sum()
-        rows.append((share, f"{template}, horizon {label}: {counts.index[0]} {share:.0%} of {counts.sum()}"))
+    for template, asked in questions.groupby("template"):
+        rows.append(_majority(f"{template}, all horizons", asked["answer"]))
+        # Where the evidence is absence the answer follows from the bin: only the template as a whole says something.
+        by_bin = asked[asked["bin"] != ABSENCE_BIN].groupby("bin")
+        rows += [_majority(f"{template}, horizon {label}", part["answer"]) for label, part in by_bin]
     rows.sort(reverse=True)
-    message = "groups by template and horizon; the most frequent answer of the least balanced ones"
-    yield from found("balance", "info", message, [text for _, text in rows])
+    message = "groups by template and horizon; the most frequent answer of the least balanced ones, large groups first"
+    yield from found("balance", "info", message, [text for _, _, text in rows])
 
 
-def _number(values: pd.Series) -> list[float]:
-    return values.astype("float64").tolist()
+def _majority(group: str, answers: pd.Series) -> tuple[bool, float, str]:
+    counts = answers.value_counts()
+    share = counts.iloc[0] / len(answers)
+    return len(answers) >= _LARGE, share, f"{group}: {counts.index[0]!r} is {share:.0%} of {len(answers):,} answers"
