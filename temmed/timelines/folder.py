@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,23 @@ class Timeline:
     Attributes:
         root: the folder.
         meta: what ``dataset.json`` says.
-        problems: what was found wrong with the tables' types; empty for a folder opened with validation.
+        problems: the broken rules of form; none in a folder opened with validation.
+        recorded_fingerprint: the fingerprint written in ``dataset.json``; another than ``meta.fingerprint`` when the
+            folder was changed since.
     """
 
-    def __init__(self, root: Path, meta: DatasetMeta, tables: dict[str, pd.DataFrame], problems: Problems) -> None:
+    def __init__(
+        self,
+        root: Path,
+        meta: DatasetMeta,
+        tables: dict[str, pd.DataFrame],
+        problems: Problems,
+        recorded_fingerprint: str,
+    ) -> None:
         self.root = root
         self.meta = meta
         self.problems = problems
+        self.recorded_fingerprint = recorded_fingerprint
         self._tables = tables
 
     @classmethod
@@ -86,8 +96,8 @@ class Timeline:
 
         Args:
             root: the folder that holds ``dataset.json``.
-            validate: refuse tables that break a rule of the format. Without it, what cannot be read as its column's
-                type becomes a missing value; only the audit should want that.
+            validate: refuse tables that break a rule of the format. Without it, broken rules are only noted in
+                ``problems``, and what cannot be read as its column's type is a missing value. That is for the audit.
 
         Raises:
             InputError: there is no timeline folder, or a file in it cannot be read.
@@ -101,8 +111,8 @@ class Timeline:
             path = table_io.find_table(root, name)
             if path is not None:
                 tables[name] = table_io.read_table(path, name, problems)
+        check_tables(tables, root, problems)
         if validate:
-            check_tables(tables, root, problems)
             problems.check(str(root))
         tables = {name: _sorted(frame, name) for name, frame in tables.items()}
         recorded = raw.get("digests") if isinstance(raw.get("digests"), dict) else {}
@@ -114,7 +124,7 @@ class Timeline:
             provenance=raw.get("provenance") or {},
             fingerprint=digests.fingerprint,
         )
-        return cls(root, meta, tables, problems)
+        return cls(root, meta, tables, problems, str(raw.get("fingerprint", "")))
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by its name in the schema; one without rows when the folder has none. Not a copy: do not change it.
@@ -131,8 +141,14 @@ class Timeline:
         """Whether the folder holds rows of a table."""
         return not self.table(name).empty
 
-    def read_images(self, sequence_id: str) -> list[tuple[int, str, np.ndarray]]:
-        """All images of a sequence.
+    def read_images(
+        self, sequence_id: str, positions: Collection[int] | None = None
+    ) -> list[tuple[int, str, np.ndarray]]:
+        """The images of a sequence; every file is read once.
+
+        Args:
+            sequence_id: the sequence.
+            positions: leave out those of other positions.
 
         Returns:
             (position, channel, pixels) by position and channel; pixels are ``(*spatial,)`` or ``(*spatial, 3)``.
@@ -142,6 +158,8 @@ class Timeline:
         """
         images = self.table("images")
         images = images[images["sequence_id"] == sequence_id]
+        if positions is not None:
+            images = images[images["position"].isin(list(positions))]
         found: list[tuple[int, str, np.ndarray]] = []
         for path, rows in images.groupby("path", sort=False):
             file = image_path(self.root, str(path))
@@ -158,6 +176,15 @@ class Timeline:
     def recompute_fingerprint(self) -> str:
         """The fingerprint from the image files as they are now, whatever ``dataset.json`` says."""
         return _digests(self._tables, self.root, {}).fingerprint
+
+    def record_fingerprint(self) -> str:
+        """Read all image files and write the fingerprint of the folder as it is now into ``dataset.json``."""
+        digests = _digests(self._tables, self.root, {})
+        raw = _read_meta(self.root) | {"fingerprint": digests.fingerprint, "digests": asdict(digests)}
+        _write_meta(self.root, raw)
+        self.meta = replace(self.meta, fingerprint=digests.fingerprint)
+        self.recorded_fingerprint = digests.fingerprint
+        return digests.fingerprint
 
 
 def write_timeline(
@@ -191,7 +218,7 @@ def write_timeline(
     if unknown:
         raise KeyError(f"no table is called {unknown[0]!r}; there are {', '.join(SCHEMA)}")
     problems = Problems()
-    conformed = {key: table_io.conform(frame, key, problems) for key, frame in tables.items()}
+    conformed = {key: table_io.conform(frame, key, f"{key}{suffix}", problems) for key, frame in tables.items()}
     check_tables(conformed, staging, problems)
     problems.check(str(staging))
     staging.mkdir(parents=True, exist_ok=True)
@@ -208,7 +235,7 @@ def write_timeline(
         "fingerprint": digests.fingerprint,
         "digests": asdict(digests),
     }
-    atomic_write(staging / META_FILE, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
+    _write_meta(staging, meta)
     return digests.fingerprint
 
 
@@ -230,6 +257,10 @@ def _read_meta(root: Path) -> dict[str, Any]:
     if not isinstance(raw.get("name"), str) or not isinstance(raw.get("provenance", {}), dict):
         raise InputError("a text as name and an object as provenance", "something else", str(path), "Correct the file.")
     return raw
+
+
+def _write_meta(root: Path, raw: Mapping[str, Any]) -> None:
+    atomic_write(root / META_FILE, json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
 
 
 def _sorted(frame: pd.DataFrame, name: str) -> pd.DataFrame:

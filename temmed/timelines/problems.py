@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from temmed.errors import InputError
@@ -45,11 +45,14 @@ class Problems:
         listed: the problems kept.
         total: how many there are.
         rules: how many there are of each (file, column, rule).
+        unreadable: the 0-based rows of each (file, column) whose value had the wrong type, so that the missing value
+            that took its place is not told again.
     """
 
     listed: list[Problem] = field(default_factory=list)
     total: int = 0
     rules: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    unreadable: dict[tuple[str, str], Sequence[int]] = field(default_factory=dict)
 
     def add(self, file: str, column: str, rule: str, found: str, row: int | None = None) -> None:
         """Note one problem."""

@@ -11,6 +11,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from temmed.timelines.folder import Timeline
 SUBSETS = ("train", "val", "test")
 RULES = ("patient", "time", "patient_time")
 DEFAULT_FRACTIONS = (0.6, 0.1, 0.3)
-#: Shares of a sequence at which ``time`` and ``patient_time`` cut it.
-CUTS = (0.6, 0.8)
+#: Tenths of a sequence at which ``time`` and ``patient_time`` cut it.
+CUTS = (6, 8)
 #: How far, in binomial standard deviations, a subset's size may be from its share.
 TOLERANCE = 4.0
 FOLDER = "splits"
@@ -315,11 +316,11 @@ def read_split_frame(path: Path) -> pd.DataFrame:
 
 def _cut(frame: pd.DataFrame) -> pd.DataFrame:
     """Each sequence in three parts; a part with no position is left out."""
-    first_cut, second_cut = (np.floor(share * frame["length"] + 1e-9).astype("int64") for share in CUTS)
-    ranges = ((0, first_cut - 1), (first_cut, second_cut - 1), (second_cut, frame["length"] - 1))
+    first_cut, second_cut = (frame["length"] * tenths // 10 for tenths in CUTS)
+    bounds = (frame["length"] * 0, first_cut, second_cut, frame["length"])
     parts = [
-        frame.assign(part=subset, first_asked=first, last_asked=last)
-        for subset, (first, last) in zip(SUBSETS, ranges, strict=True)
+        frame.assign(part=subset, first_asked=first, last_asked=following - 1)
+        for subset, (first, following) in zip(SUBSETS, pairwise(bounds), strict=True)
     ]
     whole = pd.concat(parts, ignore_index=True)
     return whole[whole["first_asked"] <= whole["last_asked"]]

@@ -84,16 +84,17 @@ def read_table(path: Path, name: str, problems: Problems) -> pd.DataFrame:
     return _conform(table, name, path.name, problems, text)
 
 
-def conform(frame: pd.DataFrame, name: str, problems: Problems) -> pd.DataFrame:
+def conform(frame: pd.DataFrame, name: str, file: str, problems: Problems) -> pd.DataFrame:
     """Bring a frame made in memory to the schema's columns and types, like :func:`read_table` does for a file."""
     columns = {}
     for column in frame.columns:
         try:
             columns[str(column)] = pa.array(frame[column], from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            problems.add(f"{name}.parquet", str(column), "must hold one type", str(error).splitlines()[0])
+            problems.add(file, str(column), "must hold one type", str(error).splitlines()[0])
+            problems.unreadable[file, str(column)] = range(len(frame))
             columns[str(column)] = pa.nulls(len(frame))
-    return _conform(pa.table(columns), name, f"{name}.parquet", problems, text=False)
+    return _conform(pa.table(columns), name, file, problems, text=False)
 
 
 def empty_table(name: str) -> pd.DataFrame:
@@ -207,12 +208,14 @@ def _conform(table: pa.Table, name: str, file: str, problems: Problems, text: bo
         if column not in table.column_names:
             if spec.required and table.num_columns:
                 problems.add(file, column, "the column must be there", f"columns {', '.join(table.column_names)}")
+                problems.unreadable[file, column] = range(table.num_rows)
             columns[column] = _parse(pa.nulls(table.num_rows), spec, text).values
             continue
         array = table[column].combine_chunks()
         parsed = _parse(array, spec, text)
         rows = np.flatnonzero(parsed.bad)
         problems.add_rows(file, column, f"must be {_name(spec.kind)}", rows, array.take(pa.array(rows)).to_pylist())
+        problems.unreadable.setdefault((file, column), rows.tolist())
         columns[column] = parsed.values
     for column in table.column_names:
         if column in columns:

@@ -48,7 +48,7 @@ def validate(tables: Mapping[str, pd.DataFrame], root: Path) -> None:
         ValidationError: with file, row, rule and value of the first broken rows, and the count of all.
     """
     problems = Problems()
-    conformed = {name: conform(frame, name, problems) for name, frame in tables.items()}
+    conformed = {name: conform(frame, name, table_file(root, name), problems) for name, frame in tables.items()}
     check_tables(conformed, root, problems)
     problems.check(str(root))
 
@@ -60,7 +60,7 @@ def check_tables(tables: Mapping[str, pd.DataFrame], root: Path, problems: Probl
         if name not in tables:
             problems.add(f"{name}.parquet", "", "the table must be there", "no such file")
         elif tables[name].empty and name != "images":
-            problems.add(checker.file(name), "", "must have rows", "an empty table")
+            problems.add(table_file(root, name), "", "must have rows", "an empty table")
     for name in tables:
         checker.columns(name)
     for name in tables:
@@ -70,6 +70,12 @@ def check_tables(tables: Mapping[str, pd.DataFrame], root: Path, problems: Probl
     checker.questions()
     checker.events()
     checker.paths()
+
+
+def table_file(root: Path, name: str) -> str:
+    """The file name of a table: the one that is there, or the one it will have."""
+    path = find_table(root, name)
+    return path.name if path else f"{name}.parquet"
 
 
 def referenced_paths(tables: Mapping[str, pd.DataFrame]) -> pd.Series:
@@ -90,13 +96,9 @@ class _Checker:
     root: Path
     problems: Problems
 
-    def file(self, name: str) -> str:
-        path = find_table(self.root, name) if self.root.is_dir() else None
-        return path.name if path else f"{name}.parquet"
-
     def add(self, name: str, column: str, rule: str, broken: pd.Series | np.ndarray, found: pd.Series) -> None:
         rows = np.flatnonzero(np.asarray(broken, dtype=bool))
-        self.problems.add_rows(self.file(name), column, rule, rows, found.iloc[rows].tolist())
+        self.problems.add_rows(table_file(self.root, name), column, rule, rows, found.iloc[rows].tolist())
 
     def columns(self, name: str) -> None:
         """Missing values, values outside the choices or below the minimum, infinities, duplicate keys."""
@@ -104,7 +106,9 @@ class _Checker:
         for column, spec in schema.columns.items():
             values = frame[column]
             if not spec.nullable and spec.required:
-                self.add(name, column, "must not be missing", values.isna(), values.astype("object").fillna("nothing"))
+                missing = values.isna().to_numpy(copy=True)
+                missing[list(self.problems.unreadable.get((table_file(self.root, name), column), ()))] = False
+                self.add(name, column, "must not be missing", missing, values.astype("object").fillna("nothing"))
             if spec.choices:
                 allowed = values.isna() | values.isin(spec.choices)
                 self.add(name, column, f"must be one of {', '.join(spec.choices)}", ~allowed, values)
@@ -175,7 +179,9 @@ class _Checker:
     def _add_at(self, name: str, column: str, rule: str, broken: pd.Series, found: pd.Series) -> None:
         """Like ``add``, for series in another order than the file's rows; their index holds the rows."""
         broken = broken[broken].sort_index()
-        self.problems.add_rows(self.file(name), column, rule, broken.index, found.loc[broken.index].tolist())
+        self.problems.add_rows(
+            table_file(self.root, name), column, rule, broken.index, found.loc[broken.index].tolist()
+        )
 
     def positions_of_findings(self) -> None:
         """Measurements, boxes and masks lie at a time point of their finding's sequence."""
@@ -187,7 +193,8 @@ class _Checker:
             if name not in self.tables:
                 continue
             frame = self.tables[name]
-            placed = pd.DataFrame({"sequence_id": frame["finding_id"].map(findings), "position": frame["position"]})
+            owner = frame["finding_id"].map(findings).astype("str")
+            placed = pd.DataFrame({"sequence_id": owner, "position": frame["position"]})
             known = placed.merge(there, how="left", indicator="_in")["_in"].eq("both").to_numpy()
             broken = placed.notna().all(axis=1) & ~known
             self.add(name, "position", "must be a position of the finding's sequence", broken, frame["position"])
@@ -208,7 +215,7 @@ class _Checker:
         self.add("questions", "answer", "an answer or a value must be there", empty, frame["question_id"])
         length = self.tables["timepoints"].groupby("sequence_id")["position"].nunique()
         evidence = frame["evidence"].explode().dropna()
-        last = frame["sequence_id"].map(length).reindex(evidence.index)
+        last = frame["sequence_id"].map(length).astype("float64").reindex(evidence.index)
         numbers = evidence.astype("int64")
         outside = ((numbers < 0) | (numbers >= last)).groupby(level=0).any()
         outside = outside.reindex(frame.index, fill_value=False)
