@@ -41,7 +41,10 @@ def check(config: DictConfig) -> None:
         path, _, last = key.rpartition(".")
         node = OmegaConf.select(config, path)
         if isinstance(node, DictConfig) and last in node:
-            _check_rule(_value(node, last, key), rule, key)
+            value = _value(node, last, key)
+            _check_rule(value, rule, key)
+            if rule.divides:
+                _check_divides(value, int(OmegaConf.select(config, rule.divides)), key, rule.divides)
     for name in map(str, config):
         if name != "hydra" and not OmegaConf.is_missing(config, name):
             _check_targets(_value(config, name, name), name)
@@ -115,6 +118,16 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         refuse("an existing file", "Check the path.")
     if rule.exists == "folder" and not Path(value).is_dir():
         refuse("an existing folder", "Check the path.")
+
+
+def _check_divides(value: float, whole: int, where: str, other: str) -> None:
+    if whole % value:
+        raise InputError(
+            expected=f"a divisor of {other} = {whole}",
+            found=repr(value),
+            where=where,
+            remedy=f"Change {where} or {other}.",
+        )
 
 
 def _check_targets(value: Any, path: str) -> None:

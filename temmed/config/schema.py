@@ -28,6 +28,7 @@ class Rule:
         meaning: how the pattern is put into words.
         shares: a list of positive numbers, as many as this, that sum to 1.
         exists: the path must lead to a ``file`` or a ``folder``.
+        divides: the key of a whole number of which the value must be a divisor.
     """
 
     minimum: float | None = None
@@ -38,6 +39,7 @@ class Rule:
     meaning: str = ""
     shares: int = 0
     exists: str = ""
+    divides: str = ""
 
 
 def rule(**conditions: Any) -> dict[str, Rule]:
@@ -81,6 +83,26 @@ class DataConfig:
 
 
 @dataclass
+class ReaderConfig:
+    """How a question reads the tokens and the memory."""
+
+    heads: int = field(default=MISSING, metadata=rule(minimum=3))
+    head_dim: int = field(default=MISSING, metadata=rule(minimum=1))
+    hidden: int = field(default=MISSING, metadata=rule(minimum=1))
+    dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
+
+
+@dataclass
+class HeadsConfig:
+    """The weight of each task in the loss."""
+
+    answer: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    value: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    event: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    evidence: float = field(default=MISSING, metadata=rule(minimum=0.0))
+
+
+@dataclass
 class ModelConfig:
     """The parts of the model."""
 
@@ -89,8 +111,8 @@ class ModelConfig:
     backbone: dict[str, Any] = MISSING
     text: dict[str, Any] = MISSING
     temporal: dict[str, Any] = MISSING
-    reader: dict[str, Any] = MISSING
-    heads: dict[str, Any] = MISSING
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
 
 
 @dataclass
@@ -145,6 +167,8 @@ class EvaluateConfig:
 
 #: Rules for values inside ``_target_`` nodes, whose types are the business of the class.
 TARGET_RULES: dict[str, Rule] = {
+    "model.text.heads": Rule(minimum=1, divides="model.dim"),
+    "model.temporal.heads": Rule(minimum=1, divides="model.dim"),
     "trainer.max_epochs": Rule(minimum=1),
     "trainer.accumulate_grad_batches": Rule(minimum=1),
     "optimizer.lr": Rule(above=0.0),

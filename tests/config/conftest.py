@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,6 +37,8 @@ def start(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.delenv("TEMMED_RUNS", raising=False)
+    # Hydra composes once more to learn whether a file asks for a sweep; none does, and it doubles the time.
+    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
 
     def run(*arguments: str, main: str = "train", body: Callable[[DictConfig], None] | None = None) -> Outcome:
         jobs: list[DictConfig] = []
