@@ -117,6 +117,7 @@ class Collator:
                 [[p + self.report_delay for _, p in row] for row in reports], report_tokens.shape[:2], 0, torch.long
             ),
             question_ids=[[q.identity for q in row] for row in questions],
+            question_tasks=[[q.task for q in row] for row in questions],
             sequence_ids=[r.sequence_id for r in records],
             event_labels=[[e.label for e in row] for row in events],
             is_features=items[0].is_features,

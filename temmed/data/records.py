@@ -21,6 +21,7 @@ class Question:
 
     Attributes:
         identity: the question's id.
+        task: progression, measurement, event or another.
         text: the prompt.
         prompt: token ids of the prompt.
         choices: token ids of each choice.
@@ -32,6 +33,7 @@ class Question:
     """
 
     identity: str
+    task: str
     text: str
     prompt: list[int]
     choices: list[list[int]]
@@ -148,6 +150,7 @@ def _question(row: object, fitted: Fitted) -> Question:
     evidence = row.evidence  # type: ignore[attr-defined]
     return Question(
         identity=row.question_id,  # type: ignore[attr-defined]
+        task=row.task,  # type: ignore[attr-defined]
         text=row.prompt,  # type: ignore[attr-defined]
         prompt=encode(row.prompt),  # type: ignore[attr-defined]
         choices=[encode(choice) for choice in choices],

@@ -69,6 +69,9 @@ class Reader(nn.Module):
             nn.Linear(hidden, dim),
         )
         self.out = nn.LayerNorm(dim)
+        # Reading starts selective, each head in its own way, rather than as a mean over all tokens.
+        for layer in (self.query, self.key):
+            nn.init.xavier_uniform_(layer.weight, gain=2.0)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
