@@ -142,10 +142,10 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
 
 def _check(request: Request) -> None:
     """Everything that can be refused before a file is read."""
-    source, target = request.source.absolute(), request.target.absolute()
+    source, target = request.source.resolve(), request.target.resolve()
     if not request.source.exists():
         raise InputError("a file or a folder", "nothing", str(request.source), "Check the path.")
-    if source == target or source in target.parents or (source.is_dir() and target in source.parents):
+    if source == target or source in target.parents or target in source.parents:
         raise InputError(
             "a folder outside of the source", str(request.target), "OUT", "Write the dataset to another place."
         )
@@ -223,9 +223,9 @@ def _place_images(
             volume = len(picture.files) > 1
             for number, file in enumerate(picture.files):
                 inside = path / f"{number:04d}{_suffix(file)}" if volume else path
-                if request.reference:
+                if request.reference and volume:
                     links[inside] = file.absolute()
-                else:
+                elif not request.reference:
                     copies.setdefault(inside, _Copy(importer.copy, file, staging / inside, sequence.patient_id))
             shown = path.as_posix()
             if request.reference and not volume:
@@ -240,7 +240,7 @@ def _place_images(
                 }
             )
     if request.reference:
-        _link_slices({path: file for path, file in links.items() if len(path.parts) > 3}, staging)
+        _link_slices(links, staging)
     else:
         removed = run("Copying images", _copy_one, list(copies.values()))
         _log_removed(dict(zip(copies, removed, strict=True)), staging)

@@ -119,7 +119,7 @@ class _Builder:
         for name in names:
             found = self._index[column].setdefault(name, [])
             # Several files of one sequence may share a name.
-            if sequence not in found:
+            if not any(other is sequence for other in found):
                 found.append(sequence)
 
     def question(self, row: Row, number: int) -> dict[str, Any]:

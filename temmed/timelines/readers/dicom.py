@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,23 +21,6 @@ from temmed.timelines.pixels import check_frames, reader
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-#: What pydicom and its decoders raise on damaged or incomplete files.
-BROKEN = (
-    ValueError,
-    AttributeError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    OverflowError,
-    MemoryError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MISSING_DECODER = ("missing dependencies", "missing required dependencies", "is not supported", "unable to decompress")
 _EXTRA = (
@@ -44,6 +28,29 @@ _EXTRA = (
     "`gdcmconv --raw` or `dcmdjpeg`."
 )
 _DAMAGED = "Copy the file again from its source, or leave it out; the dataset's audit lists such files."
+
+
+@cache
+def broken() -> tuple[type[Exception], ...]:
+    """What pydicom and its decoders raise on damaged or incomplete files."""
+    from pydicom.errors import BytesLengthException
+
+    return (
+        BytesLengthException,
+        ValueError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+        AssertionError,
+        struct.error,
+        zlib.error,
+    )
 
 
 def sniff(path: Path) -> bool:
@@ -78,7 +85,7 @@ def read(path: Path, frames: Sequence[int] | None) -> np.ndarray:
     try:
         decoded = dict(zip(sorted(set(wanted)), _decode(path, header, sorted(set(wanted))), strict=True))
         images = np.stack([_displayable(decoded[frame], header, frame) for frame in wanted])
-    except BROKEN as error:
+    except broken() as error:
         raise _unreadable(path, header, error) from error
     if frames is None and count > 1:
         return _stack_slices(images, header)[None]
@@ -145,7 +152,7 @@ def _header(path: Path) -> Dataset:
             str(path),
             "Leave it out, or give the right file.",
         ) from error
-    except BROKEN as error:
+    except broken() as error:
         raise InputError("a readable DICOM header", _first_line(error), str(path), _DAMAGED) from error
     return header
 
