@@ -17,11 +17,13 @@ from pydicom.pixels import pixel_array
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.importers._dicom_frames import frames_of
-from temmed.timelines.importers.build import Outcome
-from temmed.timelines.importers.plan import Options, pseudonym
+from temmed.timelines.importers.build import Outcome, Request, run_import
+from temmed.timelines.importers.plan import Options, Plan, pseudonym
+from temmed.timelines.importers.registry import importer
 
 DicomWriter = Callable[..., Path]
 Importing = Callable[..., tuple[Timeline, Outcome]]
+Planning = Callable[..., Plan]
 Item = Callable[..., pydicom.Dataset]
 
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -167,7 +169,11 @@ def test_visits_are_ordered_by_date_and_time(importing: Importing, tmp_path: Pat
     assert (sequence.modality, sequence.time_unit) == ("xray", "day")
     assert_allclose(timeline.table("timepoints")["time"], [0, 364.5, 365 + 1800.5 / 86400], atol=1e-9)
     images = timeline.read_images(sequence.sequence_id)
-    assert [(channel, pixels[0, 0]) for _, channel, pixels in images] == [("frontal", 1), ("frontal", 2), ("frontal", 3)]
+    assert [(channel, pixels[0, 0]) for _, channel, pixels in images] == [
+        ("frontal", 1),
+        ("frontal", 2),
+        ("frontal", 3),
+    ]
     patient = timeline.table("patients").iloc[0]
     assert (patient.sex, patient.age) == ("F", 34)
 
@@ -175,7 +181,7 @@ def test_visits_are_ordered_by_date_and_time(importing: Importing, tmp_path: Pat
 def test_time_of_day_is_used_only_where_every_study_has_one(
     importing: Importing, tmp_path: Path, dicom: DicomWriter
 ) -> None:
-    for index, (day, clock) in enumerate([("20200101", "230000"), ("2020.01.03", None)]):
+    for index, (day, clock) in enumerate([("20200101", "230000"), ("20200103", None)]):
         dicom(
             tmp_path / "source" / f"{index}.dcm",
             plain(index),
@@ -197,13 +203,13 @@ def test_time_of_day_is_used_only_where_every_study_has_one(
     ],
 )
 def test_other_dates_where_the_study_has_none(
-    importing: Importing, tmp_path: Path, dicom: DicomWriter, elements: dict[str, str], source: str
+    planning: Planning, tmp_path: Path, dicom: DicomWriter, elements: dict[str, str], source: str
 ) -> None:
     dicom(tmp_path / "source" / "0.dcm", plain(0), StudyDate="20200101")
     dicom(tmp_path / "source" / "1.dcm", plain(1), StudyDate=None, StudyInstanceUID="1.9", **elements)
-    timeline, _ = importing("dicom", tmp_path / "source")
-    assert list(timeline.table("timepoints")["time"]) == [0, 9]
-    assert source in next(iter(timeline.meta.provenance["timing"].values()))
+    [sequence] = planning("dicom", tmp_path / "source").sequences
+    assert sequence.times == [0, 9]
+    assert source in sequence.timing
 
 
 def test_offsets_from_an_event_come_before_dates(importing: Importing, tmp_path: Path, dicom: DicomWriter) -> None:
@@ -302,7 +308,7 @@ def test_slices_of_different_directions_or_sizes_are_not_stacked(
     assert [pixels.shape for _, _, pixels in timeline.read_images("one_ct_2d")] == [(5, 5)]
 
 
-def test_a_missing_slice_is_told(importing: Importing, tmp_path: Path, dicom: DicomWriter) -> None:
+def test_a_missing_slice_is_told(planning: Planning, tmp_path: Path, dicom: DicomWriter) -> None:
     for height in (0, 5, 10, 20, 25):
         dicom(
             tmp_path / "source" / f"{height}",
@@ -310,8 +316,8 @@ def test_a_missing_slice_is_told(importing: Importing, tmp_path: Path, dicom: Di
             ImagePositionPatient=[0, 0, height],
             ImageOrientationPatient=AXIAL,
         )
-    _, outcome = importing("dicom", tmp_path / "source")
-    assert any("gap between slices" in note for note in outcome.plan.notes)
+    [note] = planning("dicom", tmp_path / "source").notes
+    assert "gap between slices" in note
 
 
 def test_slices_without_a_place_are_refused(importing: Importing, tmp_path: Path, dicom: DicomWriter) -> None:
@@ -354,7 +360,7 @@ def test_single_frame_files_of_one_place_are_a_loop(importing: Importing, tmp_pa
     ],
 )
 def test_repeated_slices_that_are_no_course_of_time(
-    importing: Importing, tmp_path: Path, dicom: DicomWriter, elements: list[dict[str, float]], reason: str
+    planning: Planning, tmp_path: Path, dicom: DicomWriter, elements: list[dict[str, float]], reason: str
 ) -> None:
     for index, more in enumerate(elements):
         for height in (0, 8):
@@ -365,8 +371,10 @@ def test_repeated_slices_that_are_no_course_of_time(
                 ImageOrientationPatient=AXIAL,
                 **more,
             )
-    with pytest.raises(InputError, match=reason):
-        importing("dicom", tmp_path / "source")
+    plan = planning("dicom", tmp_path / "source")
+    assert plan.sequences == []
+    assert len(plan.skipped) == 4
+    assert all(reason in entry.reason for entry in plan.skipped)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +398,7 @@ def test_repeated_slices_that_are_no_course_of_time(
     ],
 )
 def test_times_of_a_loop(
-    importing: Importing,
+    planning: Planning,
     tmp_path: Path,
     dicom: DicomWriter,
     elements: dict[str, Any],
@@ -400,18 +408,22 @@ def test_times_of_a_loop(
 ) -> None:
     pixels = np.stack([plain(value) for value in (4, 3, 2, 1)])
     path = dicom(tmp_path / "cine.dcm", pixels, Modality="US", **elements)
-    timeline, outcome = importing("dicom", path)
-    assert only_sequence(timeline).time_unit == unit
-    assert_allclose(timeline.table("timepoints")["time"], times)
-    assert list(timeline.meta.provenance["timing"].values()) == [source]
-    assert any("frame lasts" in note for note in outcome.plan.notes) == (unit == "frame")
-    assert any("RecommendedDisplayFrameRate" in note for note in outcome.plan.notes) == (times[1] == 100 or unit == "frame")
+    plan = planning("dicom", path)
+    [sequence] = plan.sequences
+    assert sequence.time_unit == unit
+    assert_allclose(sequence.times, times)
+    assert sequence.timing == source
+    assert [picture.frame for picture in sequence.pictures] == [0, 1, 2, 3]
+    notes = {"none": ["their time_unit is frame"], "RecommendedDisplayFrameRate": ["the rate at which to show them"]}
+    assert len(plan.notes) == len(notes.get(source, []))
+    for note, expected in zip(plan.notes, notes.get(source, []), strict=True):
+        assert expected in note
 
 
-def test_the_user_may_say_how_long_a_frame_lasts(importing: Importing, tmp_path: Path, dicom: DicomWriter) -> None:
+def test_the_user_may_say_how_long_a_frame_lasts(planning: Planning, tmp_path: Path, dicom: DicomWriter) -> None:
     path = dicom(tmp_path / "cine.dcm", np.zeros((3, 4, 4), np.uint8), FrameTime=40)
-    timeline, _ = importing("dicom", path, Options(frame_seconds=0.5))
-    assert list(timeline.table("timepoints")["time"]) == [0, 500, 1000]
+    [sequence] = planning("dicom", path, Options(frame_seconds=0.5)).sequences
+    assert sequence.times == [0, 500, 1000]
 
 
 def test_frames_with_their_own_times_are_put_in_order(
@@ -466,7 +478,7 @@ def test_a_volume_in_one_file(importing: Importing, tmp_path: Path, dicom: Dicom
 
 
 def test_clock_offset_places_loops_on_the_patients_clock(
-    importing: Importing, tmp_path: Path, dicom: DicomWriter
+    planning: Planning, tmp_path: Path, dicom: DicomWriter
 ) -> None:
     for index, day in enumerate(["20200101", "20200111"]):
         dicom(
@@ -476,8 +488,8 @@ def test_clock_offset_places_loops_on_the_patients_clock(
             StudyInstanceUID=f"1.{index}",
             FrameTime=40,
         )
-    timeline, _ = importing("dicom", tmp_path / "source")
-    assert sorted(timeline.table("sequences")["clock_offset"]) == [0, 10 * 86_400_000]
+    plan = planning("dicom", tmp_path / "source")
+    assert [sequence.clock_offset for sequence in plan.sequences] == [0, 10 * 86_400_000]
 
 
 def test_what_is_no_image_is_named_with_its_reason(
@@ -515,27 +527,31 @@ def test_what_is_no_image_is_named_with_its_reason(
 
 
 def test_files_without_a_patient_id_are_not_thrown_together(
-    importing: Importing, tmp_path: Path, dicom: DicomWriter
+    planning: Planning, tmp_path: Path, dicom: DicomWriter
 ) -> None:
     for index in range(2):
         dicom(tmp_path / "source" / f"{index}.dcm", plain(0), PatientID="", StudyInstanceUID=f"1.{index}")
-    timeline, outcome = importing("dicom", tmp_path / "source")
-    assert len(timeline.table("patients")) == 2
-    assert any("no PatientID" in note for note in outcome.plan.notes)
+    plan = planning("dicom", tmp_path / "source")
+    assert len(plan.patients) == 2
+    assert "no PatientID" in plan.notes[0]
 
 
-def test_processes_change_nothing(importing: Importing, tmp_path: Path, dicom: DicomWriter) -> None:
+def test_processes_change_nothing(tmp_path: Path, dicom: DicomWriter) -> None:
     for index in range(70):
         dicom(
             tmp_path / "source" / f"{index}.dcm",
             plain(index),
             PatientID=str(index % 7),
             StudyInstanceUID=f"1.{index % 7}",
-            SeriesInstanceUID=f"1.{index % 7}.1",
             ImagePositionPatient=[0, 0, -index],
             ImageOrientationPatient=AXIAL,
         )
-    one, _ = importing("dicom", tmp_path / "source", Options(workers=1))
-    fingerprint = one.meta.fingerprint
-    two, _ = importing("dicom", tmp_path / "source", Options(workers=2), overwrite=True)
-    assert two.meta.fingerprint == fingerprint
+    plans = [
+        run_import(
+            importer("dicom"),
+            Request(tmp_path / "source", tmp_path / "out", Options(workers=workers), dry_run=True),
+        ).plan
+        for workers in (1, 2)
+    ]
+    assert len(plans[0].sequences) == 7
+    assert plans[0] == plans[1]

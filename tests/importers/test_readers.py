@@ -99,7 +99,9 @@ def test_modality_lut(tmp_path: Path, dicom: DicomWriter, item: Callable[..., py
     assert_array_equal(read_frames(path)[0], [[10, 30], [20, 5]])
 
 
-def test_each_frame_has_its_own_transform(tmp_path: Path, dicom: DicomWriter, item: Callable[..., pydicom.Dataset]) -> None:
+def test_each_frame_has_its_own_transform(
+    tmp_path: Path, dicom: DicomWriter, item: Callable[..., pydicom.Dataset]
+) -> None:
     groups = [
         item(PixelValueTransformationSequence=[item(RescaleSlope=slope, RescaleIntercept=0)]) for slope in (1, 10)
     ]
@@ -108,7 +110,9 @@ def test_each_frame_has_its_own_transform(tmp_path: Path, dicom: DicomWriter, it
     assert_array_equal(read_frames(path, [0, 1])[:, 0, 0], [3, 30])
 
 
-def test_a_volume_in_one_file_is_sorted_by_position(tmp_path: Path, dicom: DicomWriter, item: Callable[..., pydicom.Dataset]) -> None:
+def test_a_volume_in_one_file_is_sorted_by_position(
+    tmp_path: Path, dicom: DicomWriter, item: Callable[..., pydicom.Dataset]
+) -> None:
     groups = [item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, z])]) for z in (5, -5, 0)]
     shared = item(PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])])
     pixels = np.stack([np.full((2, 2), value, np.uint8) for value in (3, 1, 2)])
@@ -239,19 +243,24 @@ def test_video_without_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.
         read_frames(tmp_path / "a.avi", [0])
 
 
-def damaged(content: bytes, generator: np.random.Generator) -> bytes:
-    """The content, cut short."""
-    return content[: int(generator.integers(1, len(content) - 1))]
+def told(path: Path, frames: list[int] | None) -> str:
+    """What reading a file says against it; any other exception than an input error passes through."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            read_frames(path, frames)
+        except InputError as error:
+            return str(error)
+    return ""
 
 
-def test_files_cut_anywhere_raise_nothing_but_input_errors(
-    tmp_path: Path, echo: Path, nibabel_data: Path, dicom: DicomWriter
-) -> None:
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "whole.png")
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "whole.jpg")
+def test_files_cut_anywhere_are_refused(tmp_path: Path, echo: Path, nibabel_data: Path, dicom: DicomWriter) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
     write_video(tmp_path / "whole.avi", 9, "mjpeg", "yuvj420p")
     dicom(tmp_path / "whole.dcm", np.zeros((3, 20, 20), np.int16), FrameTime=10)
-    sources = [
+    sources: list[tuple[Path, list[int] | None]] = [
         (echo, [0, 29]),
         (tmp_path / "whole.dcm", [2]),
         (Path(get_testdata_file("SC_rgb_rle_2frame.dcm")), [1]),
@@ -266,15 +275,13 @@ def test_files_cut_anywhere_raise_nothing_but_input_errors(
         content = source.read_bytes()
         for trial in range(12):
             path = tmp_path / f"{trial}{''.join(source.suffixes)}"
-            path.write_bytes(damaged(content, generator))
-            with pytest.raises(InputError) as caught, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                read_frames(path, frames)
-            assert str(path) in str(caught.value)
+            path.write_bytes(content[: int(generator.integers(1, len(content) - 1))])
+            assert str(path) in told(path, frames)
 
 
-def test_files_with_flipped_bytes_raise_nothing_but_input_errors(tmp_path: Path, echo: Path, nibabel_data: Path) -> None:
+def test_files_with_changed_bytes_are_read_or_refused(tmp_path: Path, echo: Path, nibabel_data: Path) -> None:
     generator = np.random.default_rng(0)
+    refused = 0
     for source in (echo, nibabel_data / "functional.nii", Path(get_testdata_file("CT_small.dcm"))):
         content = np.frombuffer(source.read_bytes(), np.uint8)
         for trial in range(20):
@@ -283,12 +290,10 @@ def test_files_with_flipped_bytes_raise_nothing_but_input_errors(tmp_path: Path,
             broken[places] = generator.integers(0, 256, 15)
             path = tmp_path / f"{trial}{source.suffix}"
             path.write_bytes(broken.tobytes())
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    read_frames(path, [0])
-                except InputError as error:
-                    assert str(path) in str(error)
+            message = told(path, [0])
+            assert not message or str(path) in message
+            refused += bool(message)
+    assert refused > 10
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
