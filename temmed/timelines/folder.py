@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -141,8 +141,14 @@ class Timeline:
         """Whether the folder holds rows of a table."""
         return not self.table(name).empty
 
-    def read_images(self, sequence_id: str) -> list[tuple[int, str, np.ndarray]]:
-        """All images of a sequence.
+    def read_images(
+        self, sequence_id: str, positions: Collection[int] | None = None
+    ) -> list[tuple[int, str, np.ndarray]]:
+        """The images of a sequence; every file is read once.
+
+        Args:
+            sequence_id: the sequence.
+            positions: leave out those of other positions.
 
         Returns:
             (position, channel, pixels) by position and channel; pixels are ``(*spatial,)`` or ``(*spatial, 3)``.
@@ -152,6 +158,8 @@ class Timeline:
         """
         images = self.table("images")
         images = images[images["sequence_id"] == sequence_id]
+        if positions is not None:
+            images = images[images["position"].isin(list(positions))]
         found: list[tuple[int, str, np.ndarray]] = []
         for path, rows in images.groupby("path", sort=False):
             file = image_path(self.root, str(path))

@@ -1,0 +1,235 @@
+"""A page to scrub through sequences: one HTML file with everything in it, for a browser without a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from temmed.errors import InputError
+from temmed.files import atomic_write
+from temmed.timelines.folder import Timeline
+from temmed.timelines.pixels import read_frames
+from temmed.timelines.validate import image_path
+
+#: Longest side of an embedded picture, in pixels.
+_LONGEST = 320
+#: Longer loops are thinned to this many time points; the page says so.
+_MOST_POINTS = 120
+#: Grey values below and above these percentiles of a whole sequence and channel are clipped. One window for all time
+#: points, as a change of brightness over time is information.
+_WINDOW = (1.0, 99.5)
+
+
+def write_viewer(
+    timeline: Timeline,
+    out: str | PathLike[str],
+    limit: int = 24,
+    sequences: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the page.
+
+    Args:
+        timeline: what to show.
+        out: the HTML file.
+        limit: at most so many sequences, spread evenly over the folder.
+        sequences: these instead.
+        progress: called with (done, total) sequences.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: a sequence asked for is not there, or an image cannot be read.
+    """
+    known = timeline.table("sequences")["sequence_id"].tolist()
+    if sequences:
+        unknown = [name for name in sequences if name not in set(known)]
+        if unknown:
+            raise InputError(
+                f"a sequence of {timeline.root}, such as {known[0]}", repr(unknown[0]), "--sequence", "Correct the id."
+            )
+        chosen = list(dict.fromkeys(sequences))
+    else:
+        places = np.unique(np.linspace(0, len(known) - 1, min(limit, len(known))).round().astype(int))
+        chosen = [known[place] for place in places]
+    shown = []
+    for done, name in enumerate(chosen, start=1):
+        shown.append(_sequence(timeline, name))
+        if progress is not None:
+            progress(done, len(chosen))
+    data = {
+        "name": timeline.meta.name,
+        "version": timeline.meta.version,
+        "licence": timeline.meta.licence,
+        "fingerprint": timeline.meta.fingerprint,
+        "total": len(known),
+        "sequences": shown,
+    }
+    out = Path(out)
+    atomic_write(out, _page(data))
+    return out
+
+
+def _page(data: dict[str, Any]) -> str:
+    folder = files("temmed.timelines") / "templates"
+    parts = {name: (folder / f"viewer.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    template = (folder / "viewer.html.jinja").read_text(encoding="utf-8")
+    # `<` is written as an escape, so that no text of a report can end the script element.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(template).render(title=data["name"], data=text, **parts)
+
+
+def _sequence(timeline: Timeline, name: str) -> dict[str, Any]:
+    """Everything the page shows of one sequence."""
+    row = _records(_of(timeline, "sequences", name))[0]
+    patients = timeline.table("patients")
+    patient = _records(patients[patients["patient_id"] == row["patient_id"]])[0]
+    timepoints = _of(timeline, "timepoints", name)
+    kept = _thin(timepoints["position"].to_numpy())
+    pictures, size = _pictures(timeline, name, kept, row["spatial_dims"])
+    findings = _records(_of(timeline, "findings", name))
+    places = {finding["finding_id"]: finding for finding in findings}
+    for finding in findings:
+        finding["measurements"] = []
+    measurements = timeline.table("measurements")
+    for record in _records(measurements[measurements["finding_id"].isin(list(places))]):
+        places[record.pop("finding_id")]["measurements"].append(record)
+    boxes = timeline.table("boxes")
+    return {
+        "id": name,
+        "modality": row["modality"],
+        "unit": row["time_unit"],
+        "scanner": row["scanner"],
+        "patient": {key: value for key, value in patient.items() if value is not None},
+        "positions": timepoints["position"].tolist(),
+        "times": timepoints["time"].tolist(),
+        "kept": kept,
+        "channels": sorted({channel for point in pictures.values() for channel in point}),
+        "pictures": pictures,
+        "size": size,
+        "findings": findings,
+        "boxes": _records(boxes[boxes["finding_id"].isin(list(places))]),
+        "questions": _records(_of(timeline, "questions", name)),
+        "reports": _reports(timeline, name, row["patient_id"]),
+        "events": _records(_of(timeline, "events", name)),
+        "statements": _records(_of(timeline, "statements", name)),
+        "treatments": _treatments(timeline, row),
+    }
+
+
+def _of(timeline: Timeline, table: str, sequence: str) -> pd.DataFrame:
+    frame = timeline.table(table)
+    return frame[frame["sequence_id"] == sequence]
+
+
+def _thin(positions: np.ndarray) -> list[int]:
+    if len(positions) <= _MOST_POINTS:
+        return [int(position) for position in positions]
+    places = np.unique(np.linspace(0, len(positions) - 1, _MOST_POINTS).round().astype(int))
+    return [int(positions[place]) for place in places]
+
+
+def _reports(timeline: Timeline, sequence: str, patient: str) -> list[dict[str, Any]]:
+    """The reports of the sequence, and those of the patient that belong to no sequence."""
+    reports = timeline.table("reports")
+    mine = (reports["sequence_id"] == sequence) | (reports["sequence_id"].isna() & (reports["patient_id"] == patient))
+    return _records(reports[mine])
+
+
+def _treatments(timeline: Timeline, sequence: dict[str, Any]) -> list[dict[str, Any]]:
+    """Treatments on the sequence's own clock; treatments are noted on the patient's."""
+    treatments = timeline.table("treatments")
+    found = _records(treatments[treatments["patient_id"] == sequence["patient_id"]])
+    offset = sequence["clock_offset"] or 0.0
+    for record in found:
+        record["start"] -= offset
+        record["stop"] = None if record["stop"] is None else record["stop"] - offset
+    return found
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = frame.astype("object").to_dict("records")
+    return [{str(column): _plain(value) for column, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: missing is null, and infinite, which JSON cannot say, is a word."""
+    if isinstance(value, list):
+        return value
+    if pd.isna(value):
+        return None
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return number if np.isfinite(number) else ("-inf" if number < 0 else "inf")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _pictures(
+    timeline: Timeline, sequence: str, kept: list[int], dims: int
+) -> tuple[dict[int, dict[str, str]], tuple[int, int]]:
+    """Data URIs by position and channel, and the (width, height) of the original pictures."""
+    images: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for position, channel, pixels in timeline.read_images(sequence, positions=kept):
+        images.setdefault(channel, []).append((position, pixels))
+    found: dict[int, dict[str, str]] = {}
+    size = (1, 1)
+    for channel, points in images.items():
+        if dims == 3:
+            axis, index = _largest_slice(timeline, sequence, points[0][1])
+            points = [
+                (position, volume.take(min(index, volume.shape[axis] - 1), axis=axis)) for position, volume in points
+            ]
+        window = _window([image for _, image in points])
+        for position, image in points:
+            size = (image.shape[1], image.shape[0])
+            found.setdefault(position, {})[channel] = _data_uri(image, window)
+    return found, size
+
+
+def _largest_slice(timeline: Timeline, sequence: str, volume: np.ndarray) -> tuple[int, int]:
+    """The axis across the slices (the shortest), and the slice with most of the findings' masks, else the middle."""
+    spatial = volume.shape[:3]
+    axis = int(np.argmin(spatial))
+    masks = timeline.table("masks")
+    findings = _of(timeline, "findings", sequence)["finding_id"]
+    area = np.zeros(spatial[axis])
+    for path in masks.loc[masks["finding_id"].isin(findings), "path"].drop_duplicates():
+        mask = read_frames(image_path(timeline.root, path))[0] > 0
+        if mask.shape == spatial:
+            area += mask.sum(axis=tuple(other for other in range(3) if other != axis))
+    return axis, int(area.argmax()) if area.any() else spatial[axis] // 2
+
+
+def _window(images: list[np.ndarray]) -> tuple[float, float]:
+    if images[0].dtype == np.uint8:
+        return 0.0, 255.0
+    sample = np.concatenate([image[::2, ::2].ravel() for image in images]).astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 1.0
+    low, high = np.percentile(sample, _WINDOW)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _data_uri(image: np.ndarray, window: tuple[float, float]) -> str:
+    low, high = window
+    scaled = np.nan_to_num((image.astype(np.float64) - low) / (high - low))
+    grey = (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(grey)
+    picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
