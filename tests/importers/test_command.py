@@ -14,6 +14,7 @@ from typer.testing import Result
 
 from temmed.timelines.folder import Timeline
 from temmed.timelines.importers.registry import importers
+from temmed.timelines.splits import get_split
 
 DicomWriter = Callable[..., Path]
 Running = Callable[..., Result]
@@ -60,9 +61,26 @@ def test_the_example_files_of_the_docs(running: Running, tmp_path: Path, echo: P
     questions = timeline.table("questions")
     assert len(questions) == len((EXAMPLES / "questions.csv").read_text().splitlines()) - 1
     assert set(questions["task"]) >= {"progression", "measurement", "choice"}
+    split = get_split(timeline, by="time")
+    assert all(len(split.questions(timeline, subset)) > 2 for subset in ("train", "val", "test"))
     assert len(timeline.table("events")) == len((EXAMPLES / "events.csv").read_text().splitlines()) - 1
     assert "audit: fit for use: 0 errors" in done.output
     assert f"Train on it: python train.py data=folder data.root={out} data.split.by=time" in done.output
+
+
+def test_the_example_questions_on_functional_mri_are_true(running: Running, tmp_path: Path, nibabel_data: Path) -> None:
+    done = running(
+        "nifti", nibabel_data / "functional.nii", tmp_path / "out", "--questions", EXAMPLES / "functional.csv"
+    )
+    assert done.exit_code == 0, done.output
+    timeline = Timeline.open(tmp_path / "out")
+    signal = [pixels.mean() for _, _, pixels in timeline.read_images(timeline.table("sequences")["sequence_id"][0])]
+    questions = timeline.table("questions")
+    assert len(questions) == 19
+    for question in questions.itertuples():
+        before, now = question.evidence
+        assert question.answer == ("higher" if signal[now] > signal[before] else "lower")
+    assert "data.spatial_dims=3 data.split.by=time" in done.output
 
 
 def test_without_questions_it_says_what_is_missing(running: Running, tmp_path: Path, echo: Path) -> None:
@@ -128,7 +146,7 @@ def test_bad_sources(running: Running, tmp_path: Path, kind: str) -> None:
     refused(running(kind, tmp_path / "empty", tmp_path / "out"), "an empty folder")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("hello")
-    refused(running(kind, tmp_path / "text", tmp_path / "out"), f"the {kind} importer can use", "1 files: not a")
+    refused(running(kind, tmp_path / "text", tmp_path / "out"), f"the {kind} importer can use", "found 1 file: not a")
     assert not (tmp_path / "out").exists()
 
 

@@ -384,6 +384,6 @@ def _has_errors(findings: Sequence[Finding]) -> bool:
 def _told_reasons(plan: Plan) -> str:
     """How many files were skipped for each reason, as one text."""
     counts = Counter(entry.reason for entry in plan.skipped)
-    told = [f"{count} files: {reason}" for reason, count in counts.most_common(3)]
+    told = [f"{count} {'file' if count == 1 else 'files'}: {reason}" for reason, count in counts.most_common(3)]
     more = len(counts) - len(told)
     return "; ".join(told) + (f"; and {more} other reasons" if more else "")

@@ -159,7 +159,7 @@ def pseudonym(identifier: str, key: str) -> str:
 
     Examples:
         >>> pseudonym("204", "")
-        'P3a3a8ec55a76'
+        'Pb3e39e7bfacc'
     """
     return "P" + hmac.new(key.encode(), identifier.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
 

@@ -243,5 +243,8 @@ def _unreadable(path: Path, header: Dataset, error: BaseException) -> InputError
 
 
 def _first_line(error: BaseException) -> str:
+    """What a library says, as one line; of several decoders that failed, the first one's reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:200] or type(error).__name__
+    if len(lines) > 1 and "all available plugins" in lines[0]:
+        lines = lines[1:]
+    return lines[0][:200] if lines else type(error).__name__
