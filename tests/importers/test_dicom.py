@@ -275,6 +275,16 @@ def test_patients_modalities_and_channels(importing: Importing, tmp_path: Path, 
     assert "left out by --limit" in outcome.plan.notes[0]
 
 
+def test_kept_ids_that_differ_in_case_or_signs_share_no_file(
+    importing: Importing, tmp_path: Path, dicom: DicomWriter
+) -> None:
+    for value, patient in enumerate(["A/1", "a/1", "a_1", "A 1"]):
+        dicom(tmp_path / "source" / str(value), plain(value), PatientID=patient, StudyInstanceUID=f"1.{value}")
+    timeline, _ = importing("dicom", tmp_path / "source", Options(keep_ids=True))
+    found = {name: int(timeline.read_images(name)[0][2][0, 0]) for name in timeline.table("sequences")["sequence_id"]}
+    assert found == {"A/1_ct": 0, "a/1_ct": 1, "a_1_ct": 2, "A 1_ct": 3}
+
+
 def test_single_slices_and_volumes_of_a_patient_are_two_sequences(
     importing: Importing, tmp_path: Path, dicom: DicomWriter
 ) -> None:

@@ -175,6 +175,14 @@ def test_loops_belong_to_the_patient_of_their_folder(importing: Importing, tmp_p
     assert list(timeline.table("sequences")["patient_id"]) == ["p1", "p1", "p2"]
 
 
+def test_a_second_copy_of_a_loop_is_skipped(planning: Planning, tmp_path: Path) -> None:
+    path = save(tmp_path / "source" / "p1" / "a.nii", (2, 3, 4, 2), step=2, unit="sec")
+    (path.parent / "b.nii").write_bytes(path.read_bytes())
+    plan = planning("nifti", tmp_path / "source")
+    assert len(plan.sequences) == 1
+    assert [(entry.path.name, entry.reason) for entry in plan.skipped] == [("b.nii", "the same file as a.nii")]
+
+
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: None])
 def test_empty_or_absent(importing: Importing, tmp_path: Path, make: Callable[[Path], Any]) -> None:
     make(tmp_path / "source")

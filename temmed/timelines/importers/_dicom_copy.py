@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from temmed.errors import InputError
-from temmed.timelines.readers.dicom import broken
+from temmed.timelines.readers.dicom import broken, reason
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -72,7 +72,7 @@ def copy(source: Path, target: Path, patient_id: str) -> list[str]:
         except broken() as error:
             raise InputError(
                 "a DICOM file that can be copied without its names",
-                str(error) or type(error).__name__,
+                reason(error),
                 str(source),
                 "Leave it out, or use --reference, which leaves files where they are.",
             ) from error

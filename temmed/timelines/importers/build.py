@@ -250,8 +250,9 @@ def _place_images(
 def _folder_name(sequence_id: str) -> str:
     """A sequence's id as a folder's name; kept ids may hold anything."""
     name = slug(sequence_id, "sequence")
-    if name == sequence_id.lower():
+    if name == sequence_id:
         return name
+    # Lower case alone would give A1 and a1 one folder.
     return f"{name}_{hashlib.sha256(sequence_id.encode()).hexdigest()[:8]}"
 
 

@@ -153,8 +153,16 @@ def _header(path: Path) -> Dataset:
             "Leave it out, or give the right file.",
         ) from error
     except broken() as error:
-        raise InputError("a readable DICOM header", _first_line(error), str(path), _DAMAGED) from error
+        raise InputError("a readable DICOM header", reason(error), str(path), _DAMAGED) from error
     return header
+
+
+def reason(error: BaseException) -> str:
+    """What a library says, as one line; of several decoders that failed, the first one's reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and "all available plugins" in lines[0]:
+        lines = lines[1:]
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _read_slices(folder: Path, frames: Sequence[int] | None) -> np.ndarray:
@@ -239,12 +247,4 @@ def _unreadable(path: Path, header: Dataset, error: BaseException) -> InputError
     text = str(error).lower()
     if any(phrase in text for phrase in _MISSING_DECODER) and "exceptions were raised" not in text:
         return InputError("an installed decoder for its compression", name, str(path), _EXTRA)
-    return InputError(f"readable pixels ({name})", _first_line(error), str(path), _DAMAGED)
-
-
-def _first_line(error: BaseException) -> str:
-    """What a library says, as one line; of several decoders that failed, the first one's reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and "all available plugins" in lines[0]:
-        lines = lines[1:]
-    return lines[0][:200] if lines else type(error).__name__
+    return InputError(f"readable pixels ({name})", reason(error), str(path), _DAMAGED)
