@@ -94,12 +94,11 @@ def test_names_inside_of_sequences_are_removed_too(
     assert b"hidden-id" not in copied.read_bytes()
 
 
-def test_pseudonyms_and_kept_ids(importing: Importing, echo: Path) -> None:
-    timeline, _ = importing("dicom", echo)
-    assert list(timeline.table("patients")["patient_id"]) == [pseudonym("204", "")]
-    timeline, _ = importing("dicom", echo, Options(key="secret"), overwrite=True)
-    assert list(timeline.table("patients")["patient_id"]) == [pseudonym("204", "secret")]
-    timeline, _ = importing("dicom", echo, Options(keep_ids=True), overwrite=True)
+def test_pseudonyms_and_kept_ids(importing: Importing, planning: Planning, echo: Path) -> None:
+    for key in ("", "secret"):
+        plan = planning("dicom", echo, Options(key=key))
+        assert [row["patient_id"] for row in plan.patients] == [pseudonym("204", key)]
+    timeline, _ = importing("dicom", echo, Options(keep_ids=True))
     assert list(timeline.table("patients")["patient_id"]) == ["204"]
     copied = pydicom.dcmread(timeline.root / timeline.table("images")["path"][0], stop_before_pixels=True)
     assert (copied.PatientID, str(copied.PatientName)) == ("204", "204")
@@ -246,7 +245,7 @@ def test_ties_are_told_by_the_audit(importing: Importing, tmp_path: Path, dicom:
     assert [finding.rule for finding in outcome.findings] == ["ties"]
 
 
-def test_patients_modalities_and_channels(importing: Importing, tmp_path: Path, dicom: DicomWriter) -> None:
+def test_patients_modalities_and_channels(planning: Planning, tmp_path: Path, dicom: DicomWriter) -> None:
     def series(name: str, patient: str, modality: str, description: str | None, number: int, **more: Any) -> None:
         dicom(
             tmp_path / "source" / name,
@@ -265,14 +264,14 @@ def test_patients_modalities_and_channels(importing: Importing, tmp_path: Path, 
     series("c", "7", "CT", None, 3)
     series("d", "8", "DX", "CHEST", 1, ViewPosition="LL")
     series("e", "8", "DX", "CHEST", 2)
-    timeline, outcome = importing("dicom", tmp_path / "source", Options(keep_ids=True))
-    channels = timeline.table("images").groupby("sequence_id")["channel"].agg(list).to_dict()
-    assert channels == {"7_mri": ["ax_t1", "ax_t2_flair"], "7_ct": ["image"], "8_xray": ["image", "lateral"]}
-    renamed, _ = importing("dicom", tmp_path / "source", Options(keep_ids=True, modality="body"), overwrite=True)
-    assert list(renamed.table("sequences")["sequence_id"]) == ["7_body", "8_body"]
-    limited, outcome = importing("dicom", tmp_path / "source", Options(keep_ids=True, limit=1), overwrite=True)
-    assert list(limited.table("patients")["patient_id"]) == ["7"]
-    assert "left out by --limit" in outcome.plan.notes[0]
+    plan = planning("dicom", tmp_path / "source", Options(keep_ids=True))
+    channels = {sequence.sequence_id: [picture.channel for picture in sequence.pictures] for sequence in plan.sequences}
+    assert channels == {"7_mri": ["ax_t1", "ax_t2_flair"], "7_ct": ["image"], "8_xray": ["lateral", "image"]}
+    renamed = planning("dicom", tmp_path / "source", Options(keep_ids=True, modality="body"))
+    assert [sequence.sequence_id for sequence in renamed.sequences] == ["7_body", "8_body"]
+    limited = planning("dicom", tmp_path / "source", Options(keep_ids=True, limit=1))
+    assert [row["patient_id"] for row in limited.patients] == ["7"]
+    assert "left out by --limit" in limited.notes[0]
 
 
 def test_kept_ids_that_differ_in_case_or_signs_share_no_file(
