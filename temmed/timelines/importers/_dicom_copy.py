@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from temmed.errors import InputError
-from temmed.timelines.readers.dicom import BROKEN
+from temmed.timelines.readers.dicom import broken, reason
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -36,6 +36,7 @@ _IDENTIFYING = (
     "PatientTelephoneNumbers",
     "RegionOfResidence",
 )
+_PROTOCOL_GROUPS = (0x0000, 0x0002)
 
 
 def copy(source: Path, target: Path, patient_id: str) -> list[str]:
@@ -59,14 +60,19 @@ def copy(source: Path, target: Path, patient_id: str) -> list[str]:
         warnings.simplefilter("ignore")
         try:
             dataset = dcmread(source)
+            # Some archives leave elements of the network protocol in their files, which no file may hold.
+            tags = list(dataset.keys())
+            for tag in tags:
+                if tag.group in _PROTOCOL_GROUPS:
+                    del dataset[tag]
             removed = _clean(dataset)
             dataset.PatientID = patient_id
             dataset.PatientName = patient_id
             dataset.save_as(target)
-        except BROKEN as error:
+        except broken() as error:
             raise InputError(
                 "a DICOM file that can be copied without its names",
-                str(error) or type(error).__name__,
+                reason(error),
                 str(source),
                 "Leave it out, or use --reference, which leaves files where they are.",
             ) from error

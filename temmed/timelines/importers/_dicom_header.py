@@ -14,7 +14,7 @@ from temmed.errors import InputError
 from temmed.timelines.importers._dicom_frames import Frames, frames_of, parse_datetime
 from temmed.timelines.importers.plan import Unusable, checksum, slug
 from temmed.timelines.pixels import read_frames
-from temmed.timelines.readers.dicom import BROKEN, frame_count, is_colour, sniff
+from temmed.timelines.readers.dicom import broken, frame_count, is_colour, reason, sniff
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -111,8 +111,8 @@ def inspect(task: tuple[Path, float | None]) -> Header | Unusable:
             return _inspect(path, frame_seconds)
         except InputError as error:
             return Unusable(path, f"expected {error.expected}, found {error.found}")
-        except BROKEN as error:
-            return Unusable(path, f"a header that cannot be read ({error})")
+        except broken() as error:
+            return Unusable(path, f"a header that cannot be read ({reason(error)})")
 
 
 def _inspect(path: Path, frame_seconds: float | None) -> Header | Unusable:

@@ -142,10 +142,10 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
 
 def _check(request: Request) -> None:
     """Everything that can be refused before a file is read."""
-    source, target = request.source.absolute(), request.target.absolute()
+    source, target = request.source.resolve(), request.target.resolve()
     if not request.source.exists():
         raise InputError("a file or a folder", "nothing", str(request.source), "Check the path.")
-    if source == target or source in target.parents or (source.is_dir() and target in source.parents):
+    if source == target or source in target.parents or target in source.parents:
         raise InputError(
             "a folder outside of the source", str(request.target), "OUT", "Write the dataset to another place."
         )
@@ -223,9 +223,9 @@ def _place_images(
             volume = len(picture.files) > 1
             for number, file in enumerate(picture.files):
                 inside = path / f"{number:04d}{_suffix(file)}" if volume else path
-                if request.reference:
+                if request.reference and volume:
                     links[inside] = file.absolute()
-                else:
+                elif not request.reference:
                     copies.setdefault(inside, _Copy(importer.copy, file, staging / inside, sequence.patient_id))
             shown = path.as_posix()
             if request.reference and not volume:
@@ -240,7 +240,7 @@ def _place_images(
                 }
             )
     if request.reference:
-        _link_slices({path: file for path, file in links.items() if len(path.parts) > 3}, staging)
+        _link_slices(links, staging)
     else:
         removed = run("Copying images", _copy_one, list(copies.values()))
         _log_removed(dict(zip(copies, removed, strict=True)), staging)
@@ -250,8 +250,9 @@ def _place_images(
 def _folder_name(sequence_id: str) -> str:
     """A sequence's id as a folder's name; kept ids may hold anything."""
     name = slug(sequence_id, "sequence")
-    if name == sequence_id.lower():
+    if name == sequence_id:
         return name
+    # Lower case alone would give A1 and a1 one folder.
     return f"{name}_{hashlib.sha256(sequence_id.encode()).hexdigest()[:8]}"
 
 
@@ -384,6 +385,6 @@ def _has_errors(findings: Sequence[Finding]) -> bool:
 def _told_reasons(plan: Plan) -> str:
     """How many files were skipped for each reason, as one text."""
     counts = Counter(entry.reason for entry in plan.skipped)
-    told = [f"{count} files: {reason}" for reason, count in counts.most_common(3)]
+    told = [f"{count} {'file' if count == 1 else 'files'}: {reason}" for reason, count in counts.most_common(3)]
     more = len(counts) - len(told)
     return "; ".join(told) + (f"; and {more} other reasons" if more else "")

@@ -34,10 +34,9 @@ class _Importers(TyperGroup):
         return list(importers())
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
-        from temmed.timelines.importers.registry import importers
+        from temmed.timelines.importers.registry import importer
 
-        importer = importers().get(cmd_name)
-        return _command(importer) if importer is not None else None
+        return _command(importer(cmd_name))
 
 
 app = typer.Typer(cls=_Importers, help="Turn your own images into a timeline folder.", no_args_is_help=True)

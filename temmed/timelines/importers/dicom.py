@@ -6,14 +6,15 @@ else of a patient and a modality is one sequence of visits, one time point per s
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time
 from pathlib import Path
 
 from temmed.timelines.importers._dicom_copy import copy
-from temmed.timelines.importers._dicom_frames import NO_TIMING
+from temmed.timelines.importers._dicom_frames import NO_TIMING, Frames
 from temmed.timelines.importers._dicom_header import Header, inspect
 from temmed.timelines.importers._dicom_series import Part, assemble
 from temmed.timelines.importers.plan import (
@@ -35,6 +36,10 @@ from temmed.timelines.importers.registry import Importer
 _DAY = 86_400.0
 #: Digits of the part of a loop's id that comes from its unique id.
 _LOOP_DIGITS = 8
+_UNDATED = (
+    "no date (StudyDate, SeriesDate, AcquisitionDate) while its patient has other studies, so that its place among "
+    "them is unknown"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class _Moment:
 
     days: float
     start: datetime | None
+
+
+#: The visits of a patient in order, by modality and spatial dimensions: when, and what was taken.
+_Visits = dict[tuple[str, int], list[tuple[_Moment, list[Part]]]]
 
 
 def plan(source: Path, options: Options, run: Mapper) -> Plan:
@@ -64,7 +73,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     tasks = [(file, options.frame_seconds) for file in source_files(source)]
     result = Plan()
     found = _distinct(run("Reading headers", inspect, tasks), result)
-    owners = {header.path: header.patient or f"study {header.study or header.path}" for header in found}
+    owners = {header.path: header.patient or f"study {header.study or header.checksum}" for header in found}
     chosen = limited(owners.values(), options.limit)
     written = patient_ids(chosen, options)
     result.aliases = {new: old for old, new in written.items()}
@@ -108,28 +117,32 @@ def _plan_patient(patient: str, headers: Sequence[Header], options: Options, res
     studies: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         studies[header.study or f"{header.day} {header.clock} {header.series}"].append(header)
-    moments, timing = _moments(studies, result)
+    moments, timing = _moments(studies)
     sequences: list[PlannedSequence] = []
-    visits: dict[tuple[str, int], list[tuple[_Moment, str, list[Part]]]] = defaultdict(list)
-    for study in sorted(moments, key=lambda key: (moments[key].days, key)):
+    visits: _Visits = defaultdict(list)
+    for study in sorted(studies, key=lambda key: (moments[key].days if key in moments else math.inf, key)):
+        moment = moments.get(study)
         parts = _parts(patient, studies[study], options, result)
-        sequences += [_loop_of_part(patient, part, moments[study], options) for part in parts if part.is_cine]
+        sequences += [_loop_of_part(patient, part, moment, options) for part in parts if part.is_cine]
         sequences += [
-            _loop_of_file(patient, header, moments[study], options)
+            _loop_of_file(patient, header, header.frames, moment, options)
             for header in studies[study]
             if header.frames is not None and header.frames.kind == "cine"
         ]
         images: dict[tuple[str, int], list[Part]] = defaultdict(list)
         for part in parts:
-            if not part.is_cine:
+            if not part.is_cine and moment is None:
+                result.skip(part.moments[0], _UNDATED)
+            elif not part.is_cine:
                 images[options.modality or part.headers[0].modality, part.spatial_dims].append(part)
         for group, found in images.items():
-            visits[group].append((moments[study], study, found))
+            if moment is not None:
+                visits[group].append((moment, found))
     sequences += _longitudinal(patient, visits, timing, result)
     if not sequences:
         return
     result.sequences += sequences
-    in_time = sorted(headers, key=lambda header: (header.day or datetime.max.date(), str(header.path)))
+    in_time = sorted(headers, key=lambda header: (header.day or date.max, str(header.path)))
     result.patients.append(
         {
             "patient_id": patient,
@@ -139,38 +152,35 @@ def _plan_patient(patient: str, headers: Sequence[Header], options: Options, res
     )
 
 
-def _moments(studies: dict[str, list[Header]], result: Plan) -> tuple[dict[str, _Moment], str]:
-    """When each study of a patient was, and what says so; studies without a date are skipped where it matters."""
+def _moments(studies: Mapping[str, Sequence[Header]]) -> tuple[dict[str, _Moment], str]:
+    """When each study of a patient was, as far as that is known, and what says so."""
     offsets = {
-        key: min((header.offset_days for header in found if header.offset_days is not None), default=None)
+        key: [header.offset_days for header in found if header.offset_days is not None]
         for key, found in studies.items()
     }
-    if all(offset is not None for offset in offsets.values()):
-        days = {key: float(offset) for key, offset in offsets.items() if offset is not None}
-        first = min(days.values())
-        return {key: _Moment(day - first, None) for key, day in days.items()}, "LongitudinalTemporalOffsetFromEvent"
-    dated = {key: [header for header in found if header.day is not None] for key, found in studies.items()}
-    if len(studies) == 1 and not any(dated.values()):
-        return dict.fromkeys(studies, _Moment(0.0, None)), "a single study without a date"
-    for key, found in dated.items():
-        if not found:
-            reason = "no date (StudyDate, SeriesDate, AcquisitionDate), so that its place among the visits is unknown"
-            result.skip([header.path for header in studies[key]], reason)
-    dated = {key: found for key, found in dated.items() if found}
-    by_clock = all(header.clock is not None for found in dated.values() for header in found)
+    if all(offsets.values()):
+        first = min(min(days) for days in offsets.values())
+        moments = {key: _Moment(min(days) - first, None) for key, days in offsets.items()}
+        return moments, "LongitudinalTemporalOffsetFromEvent"
+    dated = {
+        key: [(header.day, header.clock, header.dated_by) for header in found if header.day is not None]
+        for key, found in studies.items()
+    }
+    known = [entry for entries in dated.values() for entry in entries]
+    if not known:
+        # One study needs no date to be in order.
+        return dict.fromkeys(list(studies)[:1] if len(studies) == 1 else (), _Moment(0.0, None)), "no date"
+    by_clock = all(clock is not None for _, clock, _ in known)
     starts = {
-        key: min(
-            datetime.combine(header.day, header.clock if by_clock and header.clock else time())
-            for header in found
-            if header.day is not None
-        )
-        for key, found in dated.items()
+        key: min(datetime.combine(day, clock if by_clock and clock else time()) for day, clock, _ in entries)
+        for key, entries in dated.items()
+        if entries
     }
     first_start = min(starts.values())
-    names = sorted({header.dated_by for found in dated.values() for header in found})
+    sources = " or ".join(sorted({dated_by for _, _, dated_by in known}))
     return (
         {key: _Moment((start - first_start).total_seconds() / _DAY, start) for key, start in starts.items()},
-        " or ".join(names) + (" with the time of day" if by_clock else ""),
+        sources + (" with the time of day" if by_clock else ""),
     )
 
 
@@ -195,9 +205,13 @@ def _loop_id(patient: str, modality: str, header: Header, options: Options) -> s
     return f"{patient}_{modality}_{pseudonym(header.instance or header.checksum, options.key)[1 : 1 + _LOOP_DIGITS]}"
 
 
-def _loop_of_file(patient: str, header: Header, moment: _Moment, options: Options) -> PlannedSequence:
-    frames = header.frames
-    assert frames is not None
+def _milliseconds(moment: _Moment | None) -> float | None:
+    return None if moment is None else moment.days * _DAY * 1000
+
+
+def _loop_of_file(
+    patient: str, header: Header, frames: Frames, moment: _Moment | None, options: Options
+) -> PlannedSequence:
     modality = options.modality or header.modality
     return PlannedSequence(
         sequence_id=_loop_id(patient, modality, header, options),
@@ -212,11 +226,11 @@ def _loop_of_file(patient: str, header: Header, moment: _Moment, options: Option
         ],
         timing=frames.source,
         scanner=header.scanner,
-        clock_offset=moment.days * _DAY * 1000 if frames.unit == "millisecond" else None,
+        clock_offset=_milliseconds(moment) if frames.unit == "millisecond" else None,
     )
 
 
-def _loop_of_part(patient: str, part: Part, moment: _Moment, options: Options) -> PlannedSequence:
+def _loop_of_part(patient: str, part: Part, moment: _Moment | None, options: Options) -> PlannedSequence:
     header = part.headers[0]
     modality = options.modality or header.modality
     return PlannedSequence(
@@ -232,13 +246,13 @@ def _loop_of_part(patient: str, part: Part, moment: _Moment, options: Options) -
         ],
         timing=part.timing,
         scanner=header.scanner,
-        clock_offset=moment.days * _DAY * 1000,
+        clock_offset=_milliseconds(moment),
     )
 
 
 def _longitudinal(
     patient: str,
-    visits: dict[tuple[str, int], list[tuple[_Moment, str, list[Part]]]],
+    visits: _Visits,
     timing: str,
     result: Plan,
 ) -> list[PlannedSequence]:
@@ -252,7 +266,7 @@ def _longitudinal(
                 moment.days - start.days,
                 [(part.headers[0].channel, part.moments[0]) for part in parts],
             )
-            for moment, _, parts in found
+            for moment, parts in found
         ]
         pictures = pictures_of(shown)
         again = sum(len(visit.images) - len({channel for channel, _ in visit.images}) for visit in shown)
@@ -269,7 +283,7 @@ def _longitudinal(
                 times=[visit.time for visit in shown],
                 pictures=pictures,
                 timing=timing,
-                scanner=found[0][2][0].headers[0].scanner,
+                scanner=found[0][1][0].headers[0].scanner,
                 clock_offset=start.days,
                 start=start.start,
             )

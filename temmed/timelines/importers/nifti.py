@@ -133,7 +133,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     result.aliases = {new: old for old, new in written.items()}
     for patient in chosen:
         mine = [volume for owner, volume in used if owner == patient]
-        loops = [volume for volume in mine if volume.frames > 1]
+        loops = _distinct([volume for volume in mine if volume.frames > 1], result)
         result.sequences += [_loop(written[patient], volume, options, result) for volume in loops]
         visits = [(volume, places[volume.path]) for volume in mine if volume.frames == 1]
         result.sequences += _visits(written[patient], visits, options, result)
@@ -173,6 +173,16 @@ def inspect(path: Path) -> Volume | Unusable:
             return Unusable(path, f"expected {error.expected}, found {error.found}")
         except BROKEN as error:
             return Unusable(path, f"a header that cannot be read ({error})")
+
+
+def _distinct(loops: Sequence[Volume], result: Plan) -> list[Volume]:
+    """A patient's loops, each once: a second copy of a file is skipped."""
+    first: dict[str, Volume] = {}
+    for volume in loops:
+        twin = first.setdefault(volume.checksum, volume)
+        if twin is not volume:
+            result.skip([volume.path], f"the same file as {twin.path.name}")
+    return list(first.values())
 
 
 def _place(path: str) -> _Place | str:

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -155,13 +154,13 @@ def pseudonym(identifier: str, key: str) -> str:
         key: a secret. Without one, anybody who can guess an id can find its pseudonym.
 
     Returns:
-        ``P`` and 12 hexadecimal digits of HMAC-SHA256.
+        ``p`` and 12 hexadecimal digits of HMAC-SHA256.
 
     Examples:
         >>> pseudonym("204", "")
-        'P3a3a8ec55a76'
+        'pb3e39e7bfacc'
     """
-    return "P" + hmac.new(key.encode(), identifier.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+    return "p" + hmac.new(key.encode(), identifier.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
 
 
 def patient_ids(identifiers: Iterable[str], options: Options) -> dict[str, str]:
@@ -214,17 +213,21 @@ def slug(text: str, otherwise: str = "image") -> str:
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The names with a number at every repeated one.
+    """The names with a number at every repeated one, so that all are distinct.
 
     Examples:
         >>> numbered(["frontal", "lateral", "frontal"])
         ['frontal', 'lateral', 'frontal_2']
+        >>> numbered(["a", "a", "a_2"])
+        ['a', 'a_2', 'a_2_2']
     """
-    seen: Counter[str] = Counter()
     result: list[str] = []
     for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        free, count = name, 1
+        while free in result:
+            count += 1
+            free = f"{name}_{count}"
+        result.append(free)
     return result
 
 

@@ -119,7 +119,7 @@ class _Builder:
         for name in names:
             found = self._index[column].setdefault(name, [])
             # Several files of one sequence may share a name.
-            if sequence not in found:
+            if not any(other is sequence for other in found):
                 found.append(sequence)
 
     def question(self, row: Row, number: int) -> dict[str, Any]:
@@ -163,12 +163,12 @@ class _Builder:
         ends = [column for column in ("offset", "offset_position") if row.get(column)]
         if NEVER in (row.get("onset", "").lower(), row.get("onset_position", "").lower()):
             if ends:
-                raise RowError(ends[0], "must be empty for an event that never happens", row[ends[0]])
+                raise RowError(ends[0], "must be empty for an event that never happens", repr(row[ends[0]]))
         else:
             first = _time_point(row, sequence, "onset_position", "onset")
             last = _time_point(row, sequence, "offset_position", "offset") if ends else len(sequence.times) - 1
             if last < first:
-                raise RowError(ends[0], "must not lie before the onset", row[ends[0]])
+                raise RowError(ends[0], "must not lie before the onset", repr(row[ends[0]]))
             times = [-math.inf, *sequence.times, math.inf]
             bounds = (times[first], times[first + 1], times[last + 1], times[last + 2])
         names = ("onset_lower", "onset_upper", "offset_lower", "offset_upper")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,23 +21,6 @@ from temmed.timelines.pixels import check_frames, reader
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-#: What pydicom and its decoders raise on damaged or incomplete files.
-BROKEN = (
-    ValueError,
-    AttributeError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    OverflowError,
-    MemoryError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MISSING_DECODER = ("missing dependencies", "missing required dependencies", "is not supported", "unable to decompress")
 _EXTRA = (
@@ -44,6 +28,29 @@ _EXTRA = (
     "`gdcmconv --raw` or `dcmdjpeg`."
 )
 _DAMAGED = "Copy the file again from its source, or leave it out; the dataset's audit lists such files."
+
+
+@cache
+def broken() -> tuple[type[Exception], ...]:
+    """What pydicom and its decoders raise on damaged or incomplete files."""
+    from pydicom.errors import BytesLengthException
+
+    return (
+        BytesLengthException,
+        ValueError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+        AssertionError,
+        struct.error,
+        zlib.error,
+    )
 
 
 def sniff(path: Path) -> bool:
@@ -78,7 +85,7 @@ def read(path: Path, frames: Sequence[int] | None) -> np.ndarray:
     try:
         decoded = dict(zip(sorted(set(wanted)), _decode(path, header, sorted(set(wanted))), strict=True))
         images = np.stack([_displayable(decoded[frame], header, frame) for frame in wanted])
-    except BROKEN as error:
+    except broken() as error:
         raise _unreadable(path, header, error) from error
     if frames is None and count > 1:
         return _stack_slices(images, header)[None]
@@ -145,9 +152,17 @@ def _header(path: Path) -> Dataset:
             str(path),
             "Leave it out, or give the right file.",
         ) from error
-    except BROKEN as error:
-        raise InputError("a readable DICOM header", _first_line(error), str(path), _DAMAGED) from error
+    except broken() as error:
+        raise InputError("a readable DICOM header", reason(error), str(path), _DAMAGED) from error
     return header
+
+
+def reason(error: BaseException) -> str:
+    """What a library says, as one line; of several decoders that failed, the first one's reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and "all available plugins" in lines[0]:
+        lines = lines[1:]
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _read_slices(folder: Path, frames: Sequence[int] | None) -> np.ndarray:
@@ -232,9 +247,4 @@ def _unreadable(path: Path, header: Dataset, error: BaseException) -> InputError
     text = str(error).lower()
     if any(phrase in text for phrase in _MISSING_DECODER) and "exceptions were raised" not in text:
         return InputError("an installed decoder for its compression", name, str(path), _EXTRA)
-    return InputError(f"readable pixels ({name})", _first_line(error), str(path), _DAMAGED)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:200] or type(error).__name__
+    return InputError(f"readable pixels ({name})", reason(error), str(path), _DAMAGED)
