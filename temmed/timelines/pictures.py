@@ -38,8 +38,7 @@ def data_uris(
     Raises:
         InputError: an image cannot be read.
     """
-    sequences = timeline.table("sequences").set_index("sequence_id")
-    dims = int(sequences.loc[sequence, "spatial_dims"])
+    dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"].astype(int)[sequence]
     images: dict[str, list[tuple[int, np.ndarray]]] = {}
     for position, channel, pixels in timeline.read_images(sequence, positions=positions):
         images.setdefault(channel, []).append((position, pixels))
@@ -63,8 +62,7 @@ def _largest_slice(timeline: Timeline, sequence: str, volume: np.ndarray) -> tup
     spatial = volume.shape[:3]
     axis = int(np.argmin(spatial))
     masks = timeline.table("masks")
-    findings = timeline.table("findings")
-    findings = findings.loc[findings["sequence_id"] == sequence, "finding_id"]
+    findings = timeline.table("findings").query("sequence_id == @sequence")["finding_id"]
     area = np.zeros(spatial[axis])
     for path in masks.loc[masks["finding_id"].isin(findings), "path"].drop_duplicates():
         mask = read_frames(image_path(timeline.root, path))[0] > 0
