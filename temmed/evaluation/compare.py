@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from temmed.errors import InputError
 from temmed.evaluation.benchmark import Benchmark, Judged
-from temmed.evaluation.runs import Run, check_comparable, find_runs, open_dataset
+from temmed.evaluation.runs import Run, find_runs, open_dataset
 from temmed.evaluation.scoring import share_closed, slice_masks
 from temmed.evaluation.statistics import (
     Estimate,
@@ -40,7 +40,7 @@ HONESTY = {
 
 
 @dataclass(frozen=True)
-class Test:
+class PairedTest:
     """A model against the reference model, on the same questions.
 
     Attributes:
@@ -97,7 +97,7 @@ class Row:
     slices: dict[str, Estimate]
     seeds: int = 0
     spread: float = float("nan")
-    test: Test | None = None
+    test: PairedTest | None = None
     train_seconds: float | None = None
     n_parameters: int | None = None
 
@@ -159,7 +159,6 @@ def compare_runs(
         InputError: the runs cannot be found or compared, or none is called ``reference``.
     """
     found = find_runs(paths, subset)
-    check_comparable(found.runs)
     timeline, split = open_dataset(found.runs, dataset)
     benchmark = Benchmark.build(timeline, split, subset)
     task = headline_task(benchmark)
@@ -290,7 +289,7 @@ def _tested(
     ]
 
 
-def _test(group: Group, baseline: Group, resampler: PatientResampler, permutations: int) -> Test:
+def _test(group: Group, baseline: Group, resampler: PatientResampler, permutations: int) -> PairedTest:
     difference = group.accuracy - baseline.accuracy
     asked = np.isfinite(difference)
     p = permutation_test(difference[asked], resampler.codes[asked], permutations=permutations, seed=resampler.seed)
@@ -298,7 +297,7 @@ def _test(group: Group, baseline: Group, resampler: PatientResampler, permutatio
         [entry.scores["accuracy"].to_numpy()[asked] == 1 for entry in judged.judged] for judged in (group, baseline)
     ]
     mcnemar = max(mcnemar_test(first, second) for first, second in zip(*right, strict=False))
-    return Test(resampler.means(difference).estimates()[0], p, p, mcnemar)
+    return PairedTest(resampler.means(difference).estimates()[0], p, p, mcnemar)
 
 
 def _place(row: Row, group: Group, reference: str | None, task: str) -> tuple[bool, bool, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import RULES, Split, load_split, make_split
+from temmed.timelines.splits import FOLDER, RULES, Split, get_split, load_split
 
 RECORD = "run.json"
 _REQUIRED = ("name", "model", "temporal", "inputs", "seed", "dataset_root", "dataset_fingerprint", "split")
@@ -80,7 +80,8 @@ def find_runs(paths: Sequence[str | Path], subset: str = "test") -> Found:
         older of two runs of one model and seed.
 
     Raises:
-        InputError: nothing is found, a folder that was named has no predictions, or a ``run.json`` is damaged.
+        InputError: nothing is found, a folder that was named has no predictions, a ``run.json`` is damaged, or the
+            runs are not on one dataset and split.
     """
     left_out: list[str] = []
     found: dict[Path, Run] = {}
@@ -104,6 +105,7 @@ def find_runs(paths: Sequence[str | Path], subset: str = "test") -> Found:
                 )
             else:
                 left_out.append(f"{run.folder}: no predictions for {subset}")
+    _check_comparable(list(found.values()))
     newest: dict[tuple[object, ...], Run] = {}
     for run in sorted(found.values(), key=lambda run: (run.created, str(run.folder))):
         if older := newest.get((*run.group, run.seed)):
@@ -134,29 +136,11 @@ def read_run(folder: Path) -> Run:
     return Run(folder, **{name: raw[name] for name in _REQUIRED}, **optional)
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs that were not trained and tested on the same questions.
-
-    Raises:
-        InputError: their datasets or splits differ.
-    """
-    for what, remedy, marks in (
-        ("dataset", "Compare runs of one dataset at a time.", [run.dataset_fingerprint for run in runs]),
-        ("split", "Compare runs with the same data.split.", [str(run.split["fingerprint"]) for run in runs]),
-    ):
-        kinds: dict[str, list[Run]] = {}
-        for run, mark in zip(runs, marks, strict=True):
-            kinds.setdefault(mark, []).append(run)
-        if len(kinds) > 1:
-            shown = "; ".join(f"{mark[:12]} ({_some(group)})" for mark, group in kinds.items())
-            raise InputError(f"runs on one {what}", f"{len(kinds)} fingerprints: {shown}", "the runs", remedy)
-
-
 def open_dataset(runs: Sequence[Run], root: str | Path | None = None) -> tuple[Timeline, Split]:
     """Open the timeline folder and the split that comparable runs share.
 
     Args:
-        runs: runs that passed `check_comparable`.
+        runs: of one dataset and split, as `find_runs` returns them.
         root: where the folder is now, if not where the runs were trained.
 
     Raises:
@@ -172,15 +156,24 @@ def open_dataset(runs: Sequence[Run], root: str | Path | None = None) -> tuple[T
         found = f"content {timeline.meta.fingerprint}"
         raise InputError(f"the content {first.dataset_fingerprint}", found, str(place), remedy)
     name = first.split["name"]
-    if first.split["rule"] in RULES and not (place / "splits" / f"{name}.csv").is_file():
-        # A read-only folder keeps no split file; the hash gives the same one again.
-        split = make_split(timeline, first.split["rule"], first.split["seed"])
-    else:
-        split = load_split(place, name, timeline)
+    split = named_split(timeline, name)
     if split.fingerprint != first.split["fingerprint"]:
         expected = f"the split {name} with fingerprint {first.split['fingerprint']}"
         raise InputError(expected, split.fingerprint, str(place), remedy)
     return timeline, split
+
+
+def named_split(timeline: Timeline, name: str) -> Split:
+    """A split by its name: the written one or, for a name such as ``patient_seed0``, the one that the hash gives.
+
+    Raises:
+        InputError: there is no such split and the name says no rule and seed.
+    """
+    rule, _, seed = name.rpartition("_seed")
+    is_written = (timeline.root / FOLDER / f"{name}.csv").is_file()
+    if not is_written and rule in RULES and seed.isdigit():
+        return get_split(timeline, rule, int(seed))
+    return load_split(timeline.root, name, timeline)
 
 
 def _expanded(paths: Iterable[str | Path]) -> list[Path]:
@@ -192,6 +185,20 @@ def _expanded(paths: Iterable[str | Path]) -> list[Path]:
             raise InputError("a run folder", "nothing there", str(path), "Check the path.")
         places += folders
     return places
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs that were not trained and tested on the same questions."""
+    for what, remedy, marks in (
+        ("dataset", "Compare runs of one dataset at a time.", [run.dataset_fingerprint for run in runs]),
+        ("split", "Compare runs with the same data.split.", [str(run.split["fingerprint"]) for run in runs]),
+    ):
+        kinds: dict[str, list[Run]] = {}
+        for run, mark in zip(runs, marks, strict=True):
+            kinds.setdefault(mark, []).append(run)
+        if len(kinds) > 1:
+            shown = "; ".join(f"{mark[:12]} ({_some(group)})" for mark, group in kinds.items())
+            raise InputError(f"runs on one {what}", f"{len(kinds)} fingerprints: {shown}", "the runs", remedy)
 
 
 def _some(runs: Sequence[Run]) -> str:

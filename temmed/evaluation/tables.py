@@ -14,7 +14,7 @@ from temmed.evaluation.statistics import Estimate
 if TYPE_CHECKING:
     from rich.table import Table
 
-NOTHING = "-"
+NOTHING = "\u2013"
 #: Columns a terminal must have for the whole table side by side; a narrower one gets it in two parts.
 _WHOLE = 128
 
@@ -58,11 +58,8 @@ def percent(value: float) -> str:
 def interval(estimate: Estimate) -> str:
     """The interval of a share, or nothing where there is none."""
     # Chance is the same on every question and has no width to show.
-    return (
-        ""
-        if math.isnan(estimate.low) or estimate.low == estimate.high
-        else f"[{percent(estimate.low)}, {percent(estimate.high)}]"
-    )
+    has_width = estimate.high - estimate.low > 1e-9
+    return f"[{percent(estimate.low)}, {percent(estimate.high)}]" if has_width else ""
 
 
 def headline(row: Row, estimate: Estimate) -> str:
