@@ -178,7 +178,7 @@ def shown_positions(asked_at: int, evidence: Iterable[int], limit: int = MOST_FR
         >>> shown_positions(4, [1, 4])
         [0, 1, 2, 3, 4]
         >>> shown_positions(99, [40], limit=5)
-        [0, 25, 40, 74, 99]
+        [0, 33, 40, 66, 99]
     """
     needed = {*evidence, asked_at}
     for count in range(min(limit, asked_at + 1), 0, -1):

@@ -35,7 +35,7 @@ def test_score_prints_and_writes(app: typer.Typer, timeline: Timeline, runs: Pat
 
 
 def test_score_of_the_wrong_subset_is_one_message(app: typer.Typer, timeline: Timeline, runs: Path) -> None:
-    arguments = ["score", str(timeline.root), str(runs / "static/seed0/predictions/test")]
+    arguments = ["score", str(timeline.root), str(runs / "static/seed0/predictions/test"), "--resamples", "20"]
     result = CliRunner().invoke(app, [*arguments, "--subset", "val"])
     assert isinstance(result.exception, InputError)
     result = CliRunner().invoke(app, [*arguments, "--subset", "val", "--allow-missing", "--allow-surplus"])
