@@ -133,26 +133,29 @@ class Benchmark:
 
 
 def _references(timeline: Timeline, train: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
-    guess = chance(questions)
-
     def right(answers: pd.Series) -> NDArray[np.float64]:
-        given = answers.to_numpy(dtype=object)
-        return np.where(np.isnan(guess), np.nan, (given == questions["answer"].to_numpy(dtype=object)).astype(float))
+        given, true = answers.to_numpy(dtype=object), questions["answer"].to_numpy(dtype=object)
+        return np.where(judged & answers.notna().to_numpy(), (given == true).astype(float), np.nan)
 
-    prior = prior_size_answers(timeline, train, questions)
+    judged = _have_answers(questions)
     return pd.DataFrame(
         {
             "majority": right(majority_answers(train, questions, ["task"])),
             "majority_template": right(majority_answers(train, questions, ["task", "template"])),
-            "chance": guess,
-            "prior_bayes": np.where(prior.isna(), np.nan, right(prior)),
+            "chance": np.where(judged, chance(questions), np.nan),
+            "prior_bayes": right(prior_size_answers(timeline, train, questions)),
             "ceiling": oracle_accuracy(timeline, questions),
         }
     )
 
 
+def _have_answers(questions: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether each question has choices and a right one among them is known."""
+    return np.isfinite(chance(questions)) & questions["answer"].notna().to_numpy()
+
+
 def _answer_scores(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    judged = np.isfinite(chance(questions)) & questions["answer"].notna().to_numpy()
+    judged = _have_answers(questions)
     right = (answers["answer"].to_numpy(dtype=object) == questions["answer"].to_numpy(dtype=object)).astype(float)
     unread = answers["answer"].isna().to_numpy(dtype=float)
     measured = questions["value"].notna().to_numpy() & ~judged

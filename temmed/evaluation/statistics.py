@@ -88,11 +88,13 @@ class PatientResampler:
     Attributes:
         patient_ids: the P patients, sorted.
         codes: index into them for each item, of shape ``(n,)``.
+        seed: of the draws.
         weights: how often a resample holds a patient, of shape ``(R, P)``.
     """
 
     def __init__(self, patients: ArrayLike | pd.Series, resamples: int = 2000, seed: int = 0) -> None:
         self.patient_ids, self.codes = np.unique(np.asarray(patients), return_inverse=True)
+        self.seed = seed
         n_patients = len(self.patient_ids)
         self.weights = np.zeros((resamples, n_patients), dtype=np.uint16)
         rng = np.random.default_rng(seed)

@@ -59,23 +59,26 @@ class Predictions:
             InputError: a question without a row, a row without a question, an answer that is none of the choices,
                 probabilities that do not fit them, or evidence after the question.
         """
-        asked = pd.Index(questions["question_id"])
-        given = pd.Index(self.answers["question_id"])
+        asked, given = questions["question_id"].tolist(), self.answers["question_id"].tolist()
+        row_of = {question: row for row, question in enumerate(given)}
         if not allow_missing:
             self._refuse(
-                asked[~asked.isin(given)],
+                [question for question in asked if question not in row_of],
                 "an answer to every question",
                 "without one",
                 "Predict them too, or allow missing answers: each then counts as wrong.",
             )
         if not allow_surplus:
+            known_questions = set(asked)
             self._refuse(
-                given[~given.isin(asked)],
+                [question for question in given if question not in known_questions],
                 "answers to the questions asked",
                 "to others",
                 "Is this the right dataset, split and subset? Surplus rows can also be allowed and are then ignored.",
             )
-        aligned = self.answers.set_index("question_id").reindex(asked).reset_index(names="question_id")
+        rows = [row_of.get(question, -1) for question in asked]
+        aligned = self.answers.reset_index(drop=True).reindex(rows).reset_index(drop=True)
+        aligned["question_id"] = asked
         for name in ("probabilities", "evidence"):
             # Rows that were missing have NaN here, the others an array or None.
             cells = [cell if np.iterable(cell) else None for cell in aligned[name]]
@@ -95,15 +98,10 @@ class Predictions:
         bad_answer: list[str] = []
         bad_probabilities: list[str] = []
         bad_evidence: list[str] = []
-        rows = zip(
-            questions["question_id"],
-            questions["choices"],
-            questions["asked_at"],
-            aligned["answer"],
-            aligned["probabilities"],
-            aligned["evidence"],
-            strict=True,
-        )
+        columns = [questions[name] for name in ("question_id", "choices", "asked_at")]
+        columns += [aligned[name] for name in ("answer", "probabilities", "evidence")]
+        # As lists, which are an order of magnitude faster to go through than columns of text.
+        rows = zip(*(column.tolist() for column in columns), strict=True)
         for question, choices, asked_at, answer, probabilities, evidence in rows:
             has_choices = choices is not None and len(choices) > 0
             if has_choices and isinstance(answer, str) and answer not in choices:

@@ -22,8 +22,8 @@ PATIENTS = 90
 ERROR = 0.09
 
 
-def build_timeline(root: Path, patients: int = PATIENTS, seed: int = 0) -> Timeline:
-    """Patients with one growing, shrinking or resting disc each, and a few that never have one."""
+def build_timeline(root: Path, patients: int = PATIENTS, seed: int = 0, images: bool = True) -> Timeline:
+    """Patients with one disc each that grows, shrinks or rests, and in some appears late."""
     rng = np.random.default_rng(seed)
     rows: dict[str, list[dict]] = {
         name: []
@@ -35,6 +35,8 @@ def build_timeline(root: Path, patients: int = PATIENTS, seed: int = 0) -> Timel
     for number, question in enumerate(rows["questions"]):
         question["question_id"] = f"q{number:05d}"
     tables = {name: pd.DataFrame(content) for name, content in rows.items()}
+    if not images:
+        tables["images"] = tables["images"].iloc[:0]
     write_timeline(root, tables, name="discs", version="1", licence="CC0-1.0", provenance={"source": "test"})
     return Timeline.open(root)
 
@@ -198,10 +200,11 @@ def asked(timeline: Timeline, split: Split) -> pd.DataFrame:
     return split.questions(timeline, "test").reset_index(drop=True)
 
 
-def build_run(folder: Path, timeline: Timeline, split: Split, **about: object) -> Path:
-    """A run folder with predictions for the test subset."""
+def build_run(folder: Path, timeline: Timeline, split: Split, /, **about: object) -> Path:
+    """A run folder with predictions for the test subset; ``answers_of`` names the model whose answers it gives."""
     skill = float(about.pop("skill", 0.5))  # type: ignore[arg-type]
     seed = int(about.get("seed", 0))  # type: ignore[call-overload]
+    answers_of = about.pop("answers_of", about.get("name", "static"))
     record = {
         "name": "static",
         "model": "static",
@@ -222,9 +225,7 @@ def build_run(folder: Path, timeline: Timeline, split: Split, **about: object) -
         "created": "2026-01-01T00:00:00",
     } | about
     folder.mkdir(parents=True)
-    answers, events = build_predictions(
-        timeline, split.questions(timeline, "test"), skill, abs(hash_of(record["name"])) + seed
-    )
+    answers, events = build_predictions(timeline, split.questions(timeline, "test"), skill, hash_of(answers_of) + seed)
     write_predictions(folder / "predictions" / "test", answers, events)
     (folder / "run.json").write_text(json.dumps(record))
     return folder
@@ -263,6 +264,11 @@ def build_runs(root: Path, timeline: Timeline, split: Split) -> Path:
                 seed=seed,
             )
     return root
+
+
+@pytest.fixture
+def make_run(timeline: Timeline, split: Split) -> Callable[..., Path]:
+    return lambda folder, **about: build_run(folder, timeline, split, **about)
 
 
 @pytest.fixture(scope="session")
