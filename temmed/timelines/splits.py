@@ -59,6 +59,7 @@ class Split:
     fractions: tuple[float, ...] = field(default=DEFAULT_FRACTIONS)
 
     def __post_init__(self) -> None:
+        """Bring the rows to one order and type, and refuse an overlap."""
         where = f"split {self.name!r}"
         missing = [column for column in _COLUMNS if column not in self.frame.columns]
         if missing:
