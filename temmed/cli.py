@@ -72,5 +72,11 @@ def _is_installed(module: str) -> bool:
 if _is_installed("temmed.evaluation.cli"):
     import_module("temmed.evaluation.cli").register(app)
 
+
+def main() -> None:
+    """Run the command: what ``temmed`` starts."""
+    app(prog_name="temmed")
+
+
 if __name__ == "__main__":
-    app()
+    main()

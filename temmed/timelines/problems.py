@@ -31,6 +31,7 @@ class Problem:
     found: str
 
     def __str__(self) -> str:
+        """``FILE, row N, COLUMN: RULE, found VALUE``."""
         place = self.file if self.row is None else f"{self.file}, row {self.row}"
         if self.column:
             place += f", {self.column}"
@@ -121,6 +122,7 @@ class ValidationError(InputError):
         )
 
     def __str__(self) -> str:
+        """The problems listed, one a line, and how many more there are."""
         lines = [f"{self.where}: expected {self.expected}, found {self.found}:"]
         lines += [f"  {problem}" for problem in self.problems]
         if self.total > len(self.problems):
@@ -128,6 +130,7 @@ class ValidationError(InputError):
         return "\n".join([*lines, self.remedy])
 
     def __reduce__(self) -> tuple[type[ValidationError], tuple[str, list[Problem], int]]:  # type: ignore[override]
+        """Pickle by the arguments, so that the error crosses process boundaries."""
         return type(self), (self.where, self.problems, self.total)
 
 

@@ -309,10 +309,12 @@ def _objects(values: list[object]) -> pd.Series:
 
 
 def _text_integers(array: pa.Array) -> _Parsed:
-    cells = _strings(array).values.str.strip()
-    whole = cells.str.fullmatch(_WHOLE_PATTERN).fillna(False).astype(bool) & (cells.str.len() < 19)
-    values = pd.to_numeric(cells.where(whole).str.split(".").str[0]).astype("Int64")
-    return _Parsed(values, (~whole & cells.notna()).to_numpy())
+    cells = pc.utf8_trim_whitespace(array)
+    whole = pc.and_(pc.match_substring_regex(cells, _WHOLE_PATTERN), pc.less(pc.utf8_length(cells), 19))
+    # `3.0` is how a whole number looks after a spreadsheet or a column with missing values.
+    digits = pc.replace_substring_regex(pc.if_else(whole, cells, None), r"^\+|\.0*$", "")
+    values = pd.Series(digits.cast(pa.int64()).to_pandas(types_mapper=_nullable))
+    return _Parsed(values, _booleans(pc.and_(pc.invert(pc.fill_null(whole, True)), array.is_valid())))
 
 
 def _text_floats(array: pa.Array) -> _Parsed:

@@ -96,9 +96,19 @@ class _Checker:
     root: Path
     problems: Problems
 
-    def add(self, name: str, column: str, rule: str, broken: pd.Series | np.ndarray, found: pd.Series) -> None:
+    def add(
+        self, name: str, column: str, rule: str, broken: pd.Series | np.ndarray, found: pd.Series | list[str]
+    ) -> None:
+        """Note the rows where ``broken`` holds, with their value in a series or the values of several columns."""
         rows = np.flatnonzero(np.asarray(broken, dtype=bool))
-        self.problems.add_rows(table_file(self.root, name), column, rule, rows, found.iloc[rows].tolist())
+        if not rows.size:
+            return
+        if isinstance(found, list):
+            chosen = self.tables[name].loc[rows, found].itertuples(index=False)
+            told = [", ".join(str(value) for value in row) for row in chosen]
+        else:
+            told = found.iloc[rows].tolist()
+        self.problems.add_rows(table_file(self.root, name), column, rule, rows, told)
 
     def columns(self, name: str) -> None:
         """Missing values, values outside the choices or below the minimum, infinities, duplicate keys."""
@@ -123,8 +133,7 @@ class _Checker:
                 self.add(name, column, "must not be empty", values == "", values)
         key = list(schema.key)
         complete = frame[key].notna().all(axis=1)
-        again = frame.duplicated(key) & complete
-        self.add(name, ", ".join(key), "must be unique", again, _joined(frame, key, again))
+        self.add(name, ", ".join(key), "must be unique", frame.duplicated(key) & complete, key)
         if name == "sequences":
             large = (frame["spatial_dims"] > 3).fillna(False)
             self.add(name, "spatial_dims", "must be 2 or 3", large, frame["spatial_dims"])
@@ -151,7 +160,7 @@ class _Checker:
             known = frame[list(columns)].merge(there, how="left", indicator="_in")["_in"].eq("both")
         dangling = given & ~known.to_numpy()
         rule = f"must be in {', '.join(target_columns)} of {target}"
-        self.add(name, ", ".join(columns), rule, dangling, _joined(frame, list(columns), dangling))
+        self.add(name, ", ".join(columns), rule, dangling, list(columns))
 
     def timepoints(self) -> None:
         """Positions 0 … T-1 in every sequence, and time that never goes back."""
@@ -170,8 +179,9 @@ class _Checker:
         gap = position - before > 1
         self._add_at("timepoints", "position", "must run 0, 1, 2, … without gaps in each sequence", gap, position)
         earlier = groups["time"].shift(1)
-        told = ordered["time"].map("{:g}".format) + " after " + earlier.map("{:g}".format)
         back = ordered["time"] < earlier
+        pairs = zip(ordered.loc[back, "time"], earlier[back], strict=True)
+        told = pd.Series([f"{now:g} after {last:g}" for now, last in pairs], index=ordered.index[back], dtype="str")
         self._add_at("timepoints", "time", "must not go back as the position grows", back, told)
         outside = (frame["time_lower"] > frame["time"]) | (frame["time_upper"] < frame["time"])
         self.add("timepoints", "time", "must lie within time_lower and time_upper", outside, frame["time"])
@@ -227,14 +237,13 @@ class _Checker:
         if frame is None:
             return
         bounds = ["onset_lower", "onset_upper", "offset_lower", "offset_upper"]
-        told = _joined(frame, bounds, pd.Series(True, index=frame.index))
         missing = frame[bounds].isna()
         odd = (missing["onset_lower"] != missing["onset_upper"]) | (missing["offset_lower"] != missing["offset_upper"])
         odd |= missing["onset_lower"] & ~missing["offset_lower"]
-        self.add("events", ", ".join(bounds), "lower and upper bound must be given together", odd, told)
+        self.add("events", ", ".join(bounds), "lower and upper bound must be given together", odd, bounds)
         wrong = (frame["onset_lower"] > frame["onset_upper"]) | (frame["offset_lower"] > frame["offset_upper"])
         wrong |= frame["onset_lower"] > frame["offset_upper"]
-        self.add("events", ", ".join(bounds), "must be in order", wrong, told)
+        self.add("events", ", ".join(bounds), "must be in order", wrong, bounds)
 
     def paths(self) -> None:
         """Every image and mask file is there."""
@@ -246,10 +255,3 @@ class _Checker:
                 # A file of many frames is told once, not once a frame.
                 broken = column.isin(absent) & ~column.duplicated()
                 self.add(name, "path", "must be an existing file", broken, column)
-
-
-def _joined(frame: pd.DataFrame, columns: list[str], rows: pd.Series) -> pd.Series:
-    """The values of several columns of some rows as one text, such as ``s1, 3``; other rows are left empty."""
-    chosen = frame.loc[rows.to_numpy(bool), columns]
-    told = [", ".join(str(value) for value in row) for row in chosen.itertuples(index=False)]
-    return pd.Series(told, index=chosen.index, dtype="str").reindex(frame.index, fill_value="")

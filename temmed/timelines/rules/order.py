@@ -67,7 +67,9 @@ def report_dates(audit: Audit) -> Iterator[Finding]:
     """A report is written after its images and before the next ones."""
     timepoints = audit.timeline.table("timepoints")
     sequences = audit.timeline.table("sequences").drop_duplicates("sequence_id").set_index("sequence_id")
-    visits = timepoints.assign(following=_with_neighbour(timepoints, -1))
+    following = _with_neighbour(timepoints, -1)
+    # Where time goes back, the next position says nothing about the reports; the order is told by its own rule.
+    visits = timepoints.assign(following=following.where(following >= timepoints["time"]))
     visits = visits.rename(columns={"time": "visit"}).drop_duplicates(["sequence_id", "position"])
     reports = audit.timeline.table("reports").dropna(subset=["sequence_id", "position", "time"])
     reports = reports.merge(visits[["sequence_id", "position", "visit", "following"]], on=["sequence_id", "position"])
