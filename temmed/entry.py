@@ -42,13 +42,13 @@ def evaluate() -> None:
 
 
 def _train(config: DictConfig) -> dict[str, float]:
-    from temmed.training.run import train as run
+    from temmed.run import train as run
 
     return run(config)
 
 
 def _evaluate(config: DictConfig) -> dict[str, float]:
-    from temmed.training.run import evaluate as run
+    from temmed.run import evaluate as run
 
     return run(config)
 

@@ -113,6 +113,8 @@ class ModelConfig:
     temporal: dict[str, Any] = MISSING
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
+    start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
+    start_parts: list[str] = MISSING
 
 
 @dataclass
