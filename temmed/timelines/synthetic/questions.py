@@ -102,6 +102,8 @@ def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.D
     table["bin"] = table["steps"].map(horizon_bin)
     groups = table.groupby(["template", "bin"])
     sizes = groups["template"].transform("size")
+    if table.empty:  # too few patients for a single balanced cell
+        return table
     triplets = table.groupby(["cell", "triplet"]).ngroup()
     draw = rng.random(int(triplets.max()) + 1)[triplets]
     return table[draw < _level(groups.size().to_numpy(), wanted) / sizes].copy()
