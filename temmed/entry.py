@@ -21,11 +21,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from temmed.config.explain import explain
+from temmed.config.help import help_text
 from temmed.config.hydra_callback import refuse
 from temmed.config.paths import conf_dir
-from temmed.config.schema import SCHEMAS, register
+from temmed.config.schema import register
 from temmed.errors import InputError
 
+#: A composed configuration in, the metrics of the run out.
 Task = Callable[[DictConfig], dict[str, float]]
 
 
@@ -40,13 +42,13 @@ def evaluate() -> None:
 
 
 def _train(config: DictConfig) -> dict[str, float]:
-    from temmed.training.run import train as run
+    from temmed.run import train as run
 
     return run(config)
 
 
 def _evaluate(config: DictConfig) -> dict[str, float]:
-    from temmed.training.run import evaluate as run
+    from temmed.run import evaluate as run
 
     return run(config)
 
@@ -62,10 +64,13 @@ def _start(name: str, task: Task) -> None:
         try:
             return task(config)
         except InputError as error:
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir), Path(config.paths.runs).absolute())
             raise refuse(error) from None
 
-    own_account = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text(name), end="")
+        return
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     try:
         register()
@@ -73,22 +78,32 @@ def _start(name: str, task: Task) -> None:
     except InputError as error:
         raise refuse(error) from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        if own_account or _passed_through(error, job.__code__):
+        if full_error == "1" or not _is_about_configuration(error, job.__code__):
             raise
-        raise refuse(explain(error, SCHEMAS[name])) from None
+        raise refuse(explain(error, name)) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
-def _passed_through(error: BaseException, code: CodeType) -> bool:
-    """Whether an exception came out of a function: then it is a bug of ours and no matter of configuration."""
-    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
+def _is_about_configuration(error: BaseException, job: CodeType) -> bool:
+    """Whether Hydra or OmegaConf raised this by themselves; what comes out of the job is a bug of ours."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    innermost = frames[-1].f_globals.get("__name__", "").partition(".")[0]
+    return innermost in {"hydra", "omegaconf", "antlr4", "yaml"} and all(frame.f_code is not job for frame in frames)
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Take away the folder that Hydra made for a run that wrote nothing, and the empty ones above it."""
-    try:
-        os.removedirs(folder)
-    except OSError:
-        return  # it holds something, so it stays
+def _remove_if_empty(folder: Path, top: Path) -> None:
+    """Take away the folder that Hydra made for a run that wrote nothing, and the empty ones above it up to ``top``."""
+    for candidate in (folder, *folder.parents):
+        if not candidate.is_relative_to(top) or Path.cwd().is_relative_to(candidate):
+            return
+        try:
+            candidate.rmdir()
+        except OSError:
+            return  # it holds something, so it stays

@@ -20,7 +20,7 @@ from omegaconf.errors import InterpolationResolutionError
 from temmed.config.annotations import fits, in_words
 from temmed.config.schema import GIVEN_AT_RUN_TIME, TARGET_RULES, Rule
 from temmed.config.targets import signature
-from temmed.config.wording import one_of, suggestion
+from temmed.config.wording import nearest, one_of, suggestion
 from temmed.errors import InputError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -37,16 +37,17 @@ def check(config: DictConfig) -> None:
     schema = OmegaConf.get_type(config)
     if dataclasses.is_dataclass(schema):
         _check_fixed(config, schema, "")
-    for key in config:
-        if key != "hydra" and not OmegaConf.is_missing(config, key):
-            _check_targets(_value(config, str(key), str(key)), str(key))
     for key, rule in TARGET_RULES.items():
-        node, _, name = key.rpartition(".")
-        parent = OmegaConf.select(config, node)
-        if isinstance(parent, DictConfig) and name in parent:
-            value = _value(parent, name, key)
-            if isinstance(value, int | float):
-                _check_rule(value, rule, key)
+        path, _, last = key.rpartition(".")
+        node = OmegaConf.select(config, path)
+        if isinstance(node, DictConfig) and last in node:
+            value = _value(node, last, key)
+            _check_rule(value, rule, key)
+            if rule.divides:
+                _check_divides(value, int(OmegaConf.select(config, rule.divides)), key, rule.divides)
+    for name in map(str, config):
+        if name != "hydra" and not OmegaConf.is_missing(config, name):
+            _check_targets(_value(config, name, name), name)
 
 
 def _check_fixed(config: DictConfig, schema: Any, path: str) -> None:
@@ -78,10 +79,10 @@ def _value(config: DictConfig, key: str, full: str) -> Any:
     try:
         return config[key]
     except InterpolationResolutionError as error:
+        if "HydraConfig was not set" in str(error):
+            return _LATER
         raw = OmegaConf.to_container(config, resolve=False)
         assert isinstance(raw, dict)
-        if "${hydra:" in str(raw[key]):
-            return _LATER
         raise InputError(
             expected="a reference to another key",
             found=repr(raw[key]),
@@ -97,7 +98,10 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
 
     if rule.choices and value not in rule.choices:
         names = [str(choice) for choice in rule.choices]
-        refuse(one_of(names), suggestion(str(value), names))
+        near = nearest(str(value), names)
+        refuse(one_of(names), f"Did you mean {near!r}?" if near else "Choose one of them.")
+    if (rule.minimum is not None or rule.above is not None) and not isinstance(value, int | float):
+        refuse("a number")
     if rule.minimum is not None and not value >= rule.minimum:
         refuse(f"at least {rule.minimum:g}" + (f" and less than {rule.below:g}" if rule.below is not None else ""))
     if rule.above is not None and not value > rule.above:
@@ -114,6 +118,16 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         refuse("an existing file", "Check the path.")
     if rule.exists == "folder" and not Path(value).is_dir():
         refuse("an existing folder", "Check the path.")
+
+
+def _check_divides(value: float, whole: int, where: str, other: str) -> None:
+    if whole % value:
+        raise InputError(
+            expected=f"a divisor of {other} = {whole}",
+            found=repr(value),
+            where=where,
+            remedy=f"Change {where} or {other}.",
+        )
 
 
 def _check_targets(value: Any, path: str) -> None:

@@ -6,14 +6,15 @@ import dataclasses
 import re
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from temmed.config.help import defaults, groups
 from temmed.config.paths import conf_dir
+from temmed.config.schema import SCHEMAS
 from temmed.config.targets import signature
 from temmed.config.wording import suggestion, type_in_words
 from temmed.errors import InputError
@@ -23,12 +24,12 @@ _FILE = re.compile(r"In '(?P<file>[^']*)': \w+ raised while composing config")
 _NOT_A_GROUP = re.compile(r"Could not override '(?P<key>[^']+)'\.")
 
 
-def explain(error: Exception, schema: type) -> InputError:
+def explain(error: Exception, primary: str) -> InputError:
     """The message for the user.
 
     Args:
         error: what was raised while the configuration was composed.
-        schema: the root of the configuration that was asked for.
+        primary: the name of the primary configuration, ``train`` or ``evaluate``.
     """
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
@@ -40,14 +41,14 @@ def explain(error: Exception, schema: type) -> InputError:
     file = _FILE.match(str(error))
     place = f" (in {file['file']})" if file else ""
     if isinstance(detail, ConfigAttributeError | ConfigKeyError):
-        return _unknown_key(detail, place)
+        return _unknown_key(detail, place, primary)
     if isinstance(detail, ValidationError):
         override = _OVERRIDE.match(str(error))
-        return _wrong_type(detail, override["override"] if override else "", schema, place)
+        return _wrong_type(detail, override["override"] if override else "", SCHEMAS[primary], place)
     unmatched = _NOT_A_GROUP.match(str(error))
     if unmatched:
         key = unmatched["key"]
-        return InputError("a key or group", repr(key), key, suggestion(key, _groups()))
+        return InputError(f"a key or group of {primary}", repr(key), key, suggestion(key, _top_level(primary)))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return InputError(
         expected="a configuration that can be composed",
@@ -74,12 +75,14 @@ def _missing_option(error: MissingConfigException) -> InputError:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if group:
         options = list(error.options or ())
-        return InputError(f"an option of the group {group}", repr(option), f"{group}={option}", suggestion(option, options))
+        return InputError(
+            f"an option of the group {group}", repr(option), f"{group}={option}", suggestion(option, options)
+        )
     names = sorted(path.stem for path in conf_dir().glob("*.yaml"))
     return InputError("the name of a primary configuration", repr(option), "--config-name", suggestion(option, names))
 
 
-def _unknown_key(error: ConfigAttributeError | ConfigKeyError, place: str) -> InputError:
+def _unknown_key(error: ConfigAttributeError | ConfigKeyError, place: str, primary: str) -> InputError:
     full = str(error.full_key or error.key)
     key = full.rpartition(".")[2]
     node, known = error.parent_node, list[str]()
@@ -87,19 +90,20 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, place: str) -> In
         known = [str(name) for name in node]
     parent = full.rpartition(".")[0]
     if not parent:
-        known = sorted({*known, *_groups()} - {"hydra"})
+        known = _top_level(primary)
     elif isinstance(node, DictConfig) and isinstance(node.get("_target_"), str):
         called = signature(node["_target_"], parent)
-        accepted = set(called.parameters) if called else set()
-        known = sorted((accepted | set(known)) - {"_target_", "_partial_"})
-        if key in accepted:
+        if called is not None and key in called.parameters:
             return InputError(
                 expected=f"a key of {parent}",
                 found=repr(key),
                 where=full + place,
-                remedy=f"{called.name if called else parent} takes it but the YAML leaves it out: add it with +{full}=VALUE.",
+                remedy=f"{called.name} takes it but the YAML leaves it out: add it with +{full}=VALUE.",
             )
-    return InputError(f"a key of {parent or 'the configuration'}", repr(key), full + place, suggestion(key, known))
+        accepted = called.parameters if called else {}
+        known = sorted({*accepted, *known} - {"_target_", "_partial_"})
+    expected = f"a key of {parent}" if parent else f"a key or group of {primary}"
+    return InputError(expected, repr(key), full + place, suggestion(key, known))
 
 
 def _wrong_type(error: ValidationError, override: str, schema: type, place: str) -> InputError:
@@ -127,9 +131,8 @@ def _declared(schema: type, path: Sequence[str]) -> Any:
     return kind
 
 
-def _groups() -> list[str]:
-    """All groups of the configuration, nested ones with a slash."""
-    root: Path = conf_dir()
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_dir())
-
-
+def _top_level(primary: str) -> list[str]:
+    """The keys at the root of a primary configuration and the groups that it uses."""
+    keys = [field.name for field in dataclasses.fields(SCHEMAS[primary])]
+    used = {*keys, *defaults(primary)}
+    return sorted(used | {group for group in groups() if group.partition("/")[0] in used})

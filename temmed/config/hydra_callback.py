@@ -8,10 +8,12 @@ from typing import Any
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from temmed.config.check import check
+from temmed.config.explain import explain
 from temmed.errors import InputError
 
 
@@ -43,3 +45,5 @@ class CheckBeforeRun(Callback):
                 check(compose(config.hydra.job.config_name, overrides=list(job)))
             except InputError as error:
                 raise refuse(error) from None
+            except HydraException as error:
+                raise refuse(explain(error, config.hydra.job.config_name)) from None

@@ -28,6 +28,7 @@ class Rule:
         meaning: how the pattern is put into words.
         shares: a list of positive numbers, as many as this, that sum to 1.
         exists: the path must lead to a ``file`` or a ``folder``.
+        divides: the key of a whole number of which the value must be a divisor.
     """
 
     minimum: float | None = None
@@ -38,16 +39,12 @@ class Rule:
     meaning: str = ""
     shares: int = 0
     exists: str = ""
+    divides: str = ""
 
 
-def ruled(**rule: Any) -> Any:
-    """A dataclass field without default whose value must satisfy ``Rule(**rule)``."""
-    return field(default=MISSING, metadata={"rule": Rule(**rule)})
-
-
-def nested(schema: type) -> Any:
-    """A dataclass field that holds another schema."""
-    return field(default_factory=schema)
+def rule(**conditions: Any) -> dict[str, Rule]:
+    """Metadata of a field whose value must satisfy ``Rule(**conditions)``."""
+    return {"rule": Rule(**conditions)}
 
 
 #: Names become parts of paths.
@@ -58,44 +55,66 @@ NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._+-]*", "meaning": "letters, digits a
 class SplitConfig:
     """How patients, or time, are divided into train, val and test."""
 
-    by: str = ruled(choices=("patient", "time", "patient_time"))
-    seed: int = ruled(minimum=0)
-    fractions: list[float] = ruled(shares=3)
+    by: str = field(default=MISSING, metadata=rule(choices=("patient", "time", "patient_time")))
+    seed: int = field(default=MISSING, metadata=rule(minimum=0))
+    fractions: list[float] = field(default=MISSING, metadata=rule(shares=3))
 
 
 @dataclass
 class DataConfig:
     """A timeline folder, what of it the model sees, and how it is loaded."""
 
-    root: str | None = ruled(exists="folder")
+    root: str | None = field(default=MISSING, metadata=rule(exists="folder"))
     modality: str | None = MISSING
-    name: str = ruled(**NAME)
-    patients: int | None = ruled(minimum=1)
-    size: int = ruled(minimum=8)
-    spatial_dims: int = ruled(choices=(2, 3))
-    seed: int = ruled(minimum=0)
+    name: str = field(default=MISSING, metadata=rule(**NAME))
+    patients: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    size: int = field(default=MISSING, metadata=rule(minimum=8))
+    spatial_dims: int = field(default=MISSING, metadata=rule(choices=(2, 3)))
+    seed: int = field(default=MISSING, metadata=rule(minimum=0))
     overwrite: bool = MISSING
-    split: SplitConfig = nested(SplitConfig)
-    inputs: str = ruled(choices=("all", "text", "asked_image", "prior_image"))
-    reports: str = ruled(choices=("none", "past", "all"))
-    batch_size: int = ruled(minimum=1)
-    num_workers: int = ruled(minimum=0)
-    max_questions: int | None = ruled(minimum=1)
-    position_dropout: float = ruled(minimum=0.0, below=1.0)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    inputs: str = field(default=MISSING, metadata=rule(choices=("all", "text", "asked_image", "prior_image")))
+    reports: str = field(default=MISSING, metadata=rule(choices=("none", "past", "all")))
+    batch_size: int = field(default=MISSING, metadata=rule(minimum=1))
+    num_workers: int = field(default=MISSING, metadata=rule(minimum=0))
+    max_questions: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    position_dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
     cache_features: bool = MISSING
+
+
+@dataclass
+class ReaderConfig:
+    """How a question reads the tokens and the memory."""
+
+    heads: int = field(default=MISSING, metadata=rule(minimum=3))
+    head_dim: int = field(default=MISSING, metadata=rule(minimum=1))
+    hidden: int = field(default=MISSING, metadata=rule(minimum=1))
+    dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
+
+
+@dataclass
+class HeadsConfig:
+    """The weight of each task in the loss."""
+
+    answer: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    value: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    event: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    evidence: float = field(default=MISSING, metadata=rule(minimum=0.0))
 
 
 @dataclass
 class ModelConfig:
     """The parts of the model."""
 
-    name: str = ruled(**NAME)
-    dim: int = ruled(minimum=1)
+    name: str = field(default=MISSING, metadata=rule(**NAME))
+    dim: int = field(default=MISSING, metadata=rule(minimum=1))
     backbone: dict[str, Any] = MISSING
     text: dict[str, Any] = MISSING
     temporal: dict[str, Any] = MISSING
-    reader: dict[str, Any] = MISSING
-    heads: dict[str, Any] = MISSING
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
+    start_parts: list[str] = MISSING
 
 
 @dataclass
@@ -111,45 +130,47 @@ class PathsConfig:
 class TrainConfig:
     """The root of ``train.yaml``."""
 
-    seed: int = ruled(minimum=0)
-    name: str = ruled(**NAME)
+    seed: int = field(default=MISSING, metadata=rule(minimum=0))
+    name: str = field(default=MISSING, metadata=rule(**NAME))
     tags: list[str] = MISSING
-    ckpt_path: str | None = ruled(exists="file")
+    ckpt_path: str | None = field(default=MISSING, metadata=rule(exists="file"))
     test: bool = MISSING
-    data: DataConfig = nested(DataConfig)
-    model: ModelConfig = nested(ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] = MISSING
     trainer: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING
-    paths: PathsConfig = nested(PathsConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 @dataclass
 class EvaluateDataConfig:
     """Which data to judge on; null stands for what the run was trained with."""
 
-    root: str | None = ruled(exists="folder")
+    root: str | None = field(default=MISSING, metadata=rule(exists="folder"))
     split: str | None = MISSING
-    batch_size: int | None = ruled(minimum=1)
-    num_workers: int = ruled(minimum=0)
+    batch_size: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    num_workers: int = field(default=MISSING, metadata=rule(minimum=0))
 
 
 @dataclass
 class EvaluateConfig:
     """The root of ``evaluate.yaml``."""
 
-    ckpt_path: str = ruled(exists="file")
-    subset: str = ruled(choices=("train", "val", "test"))
+    ckpt_path: str = field(default=MISSING, metadata=rule(exists="file"))
+    subset: str = field(default=MISSING, metadata=rule(choices=("train", "val", "test")))
     out: str | None = MISSING
-    data: EvaluateDataConfig = nested(EvaluateDataConfig)
+    data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
     trainer: dict[str, Any] = MISSING
-    paths: PathsConfig = nested(PathsConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 #: Rules for values inside ``_target_`` nodes, whose types are the business of the class.
 TARGET_RULES: dict[str, Rule] = {
+    "model.text.heads": Rule(minimum=1, divides="model.dim"),
+    "model.temporal.heads": Rule(minimum=1, divides="model.dim"),
     "trainer.max_epochs": Rule(minimum=1),
     "trainer.accumulate_grad_batches": Rule(minimum=1),
     "optimizer.lr": Rule(above=0.0),
@@ -159,8 +180,8 @@ TARGET_RULES: dict[str, Rule] = {
 
 #: Arguments that the training code gives when it builds the node, so that the YAML cannot.
 GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {
-    "model.backbone": frozenset({"in_channels", "spatial_dims", "dim"}),
-    "model.text": frozenset({"tokenizer"}),
+    "model.backbone": frozenset({"in_channels"}),
+    "model.text": frozenset({"vocabulary"}),
     "trainer": frozenset({"callbacks", "logger"}),
 }
 

@@ -43,7 +43,7 @@ class Signature:
     takes_any: bool
 
 
-class _Unknown(Exception):
+class _UnknownError(Exception):
     """The source does not tell (compiled code, names made at run time)."""
 
 
@@ -82,8 +82,8 @@ def signature(target: str, where: str) -> Signature | None:
         )
     try:
         module, rest = _module(parts, where)
-        return _signature(module, *_definition(module, rest[0], where), tuple(rest[1:]), where)
-    except _Unknown:
+        return _signature(*_definition(module, rest[0], where), tuple(rest[1:]), where)
+    except _UnknownError:
         return None
 
 
@@ -98,7 +98,7 @@ def _module(parts: list[str], where: str) -> tuple[_Module, list[str]]:
             remedy=f"Install {parts[0]} or correct the name.",
         )
     if spec.origin is None or not spec.origin.endswith(".py"):
-        raise _Unknown
+        raise _UnknownError
     module = _Module(parts[0], Path(spec.origin))
     for count, part in enumerate(parts[1:], start=1):
         if module.path.name != "__init__.py":
@@ -123,7 +123,7 @@ def _parsed(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise _Unknown from error
+        raise _UnknownError from error
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -140,7 +140,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def _definition(module: _Module, name: str, where: str, hops: int = 0) -> tuple[_Module, _Definition]:
     """The definition that ``name`` stands for in ``module``, through re-exports."""
     if hops > _MOST_HOPS:
-        raise _Unknown
+        raise _UnknownError
     defined: set[str] = set()
     opaque = False
     for statement in _statements(_parsed(module.path).body):
@@ -154,21 +154,24 @@ def _definition(module: _Module, name: str, where: str, hops: int = 0) -> tuple[
                 if name == (alias.asname or alias.name):
                     return _imported(module, statement, alias.name, where, hops)
                 opaque |= alias.name == "*"
+                defined.add(alias.asname or alias.name)
         elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.Import):
             opaque |= any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(statement))
             opaque |= isinstance(statement, ast.Import) and any(
                 name == (alias.asname or alias.name) for alias in statement.names
             )
     if opaque:
-        raise _Unknown
+        raise _UnknownError
     folder = module.path.parent
     if module.path.name == "__init__.py":
         if next(folder.glob(f"{name}.*.so"), None) or next(folder.glob(f"{name}.*.pyd"), None):
-            raise _Unknown
-        defined |= {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+            raise _UnknownError
+        defined |= {path.stem for path in folder.glob("*.py")} | {
+            path.parent.name for path in folder.glob("*/__init__.py")
+        }
     public = sorted(candidate for candidate in defined if not candidate.startswith("_"))
     raise InputError(
-        expected=f"a name that {module.name} has",
+        expected=f"a module, class or function in {module.name}",
         found=repr(name),
         where=f"{where}._target_",
         remedy=suggestion(name, public),
@@ -178,21 +181,22 @@ def _definition(module: _Module, name: str, where: str, hops: int = 0) -> tuple[
 def _imported(
     module: _Module, statement: ast.ImportFrom, name: str, where: str, hops: int
 ) -> tuple[_Module, _Definition]:
-    """Follow ``from … import name`` to the definition."""
+    """Follow ``from … import name`` to the definition. A library's own wrong turn is not the user's to hear of."""
     source = statement.module or ""
     if statement.level:
         base = module.package.split(".")
         base = base[: len(base) - (statement.level - 1)]
         source = ".".join([*base, source] if source else base)
-    found, rest = _module([*source.split("."), name], where)
-    if len(rest) != 1:
-        raise _Unknown
-    return _definition(found, rest[0], where, hops + 1)
+    try:
+        found, rest = _module([*source.split("."), name], where)
+        if len(rest) != 1:
+            raise _UnknownError
+        return _definition(found, rest[0], where, hops + 1)
+    except InputError as error:
+        raise _UnknownError from error
 
 
-def _signature(
-    module: _Module, home: _Module, definition: _Definition, rest: tuple[str, ...], where: str, hops: int = 0
-) -> Signature:
+def _signature(home: _Module, definition: _Definition, rest: tuple[str, ...], where: str, hops: int = 0) -> Signature:
     """The signature of a definition; ``rest`` may name a method that builds the object."""
     if isinstance(definition, ast.ClassDef):
         method = rest[0] if rest else "__init__"
@@ -201,7 +205,7 @@ def _signature(
                 bound = not any(_name(decorator) == "staticmethod" for decorator in statement.decorator_list)
                 return _from_function(f"{definition.name}.{method}" if rest else definition.name, statement, bound)
         if rest or hops > _MOST_HOPS:
-            raise _Unknown
+            raise _UnknownError
         inherited = _inherited(home, definition, where, hops)
         if any(_name(decorator) == "dataclass" for decorator in definition.decorator_list):
             own = _fields(definition)
@@ -210,7 +214,7 @@ def _signature(
             return Signature(definition.name, inherited.parameters, inherited.takes_any)
         return Signature(definition.name, {}, takes_any=False)
     if rest:
-        raise _Unknown
+        raise _UnknownError
     return _from_function(definition.name, definition, bound=False)
 
 
@@ -222,9 +226,12 @@ def _inherited(home: _Module, definition: ast.ClassDef, where: str, hops: int) -
         if _name(base) in {"object", "Protocol", "Generic", "ABC"}:
             continue
         if not isinstance(base, ast.Name):
-            raise _Unknown
-        found, parent = _definition(home, base.id, where, hops + 1)
-        return _signature(home, found, parent, (), where, hops + 1)
+            raise _UnknownError
+        try:
+            found, parent = _definition(home, base.id, where, hops + 1)
+        except InputError as error:
+            raise _UnknownError from error
+        return _signature(found, parent, (), where, hops + 1)
     return None
 
 

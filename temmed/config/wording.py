@@ -52,7 +52,7 @@ def suggestion(name: str, candidates: Sequence[str]) -> str:
     >>> suggestion("statik", ["static", "default"])
     "Did you mean 'static'?"
     >>> suggestion("xyz", ["static", "default"])
-    'Choose static or default.'
+    'Choose default or static.'
     """
     near = nearest(name, candidates)
     if near is not None:

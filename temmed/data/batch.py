@@ -10,6 +10,23 @@ from torch import Tensor
 
 #: Answer index of a question that has none.
 IGNORE = -100
+#: What a loss is averaged over.
+COUNTED = ("answer", "value", "event", "evidence")
+
+
+def valid_items(batch: TimelineBatch) -> dict[str, Tensor]:
+    """Which questions (or events and positions) count for each loss: boolean masks by `COUNTED`."""
+    return {
+        "answer": batch.question_mask & (batch.answers != IGNORE),
+        "value": batch.question_mask & batch.values.isfinite(),
+        "event": batch.event_targets != IGNORE,
+        "evidence": batch.question_mask & batch.evidence.any(dim=-1),
+    }
+
+
+def count_items(batch: TimelineBatch) -> Tensor:
+    """How many items count for each loss, ``(len(COUNTED),)`` long."""
+    return torch.stack([mask.sum() for mask in valid_items(batch).values()])
 
 
 @dataclass
@@ -38,10 +55,12 @@ class TimelineBatch:
             ``statement_consistent``: ``(B, S)`` bool.
         reports: ``(B, R, L)`` long token ids of reports given as input; ``report_mask``: ``(B, R)``;
             ``report_from``: ``(B, R)`` long, the first position at which the report may be read.
-        question_ids: ``question_ids[b][q]``.
+        question_ids: ``question_ids[b][q]``; ``question_tasks``: likewise.
         sequence_ids: ``sequence_ids[b]``.
         event_labels: ``event_labels[b][e]``.
         is_features: whether ``images`` are features.
+        window: ``(len(COUNTED),)`` long: what `count_items` gives for all batches of the accumulation window this
+            one belongs to; ``None`` if the batch is a window of its own.
     """
 
     images: Tensor
@@ -71,9 +90,11 @@ class TimelineBatch:
     report_mask: Tensor
     report_from: Tensor
     question_ids: list[list[str]]
+    question_tasks: list[list[str]]
     sequence_ids: list[str]
     event_labels: list[list[str]]
     is_features: bool = False
+    window: Tensor | None = None
 
     def _map(self, function: Any) -> TimelineBatch:
         changed = {

@@ -1,12 +1,16 @@
 """Pixels from image files, by suffix.
 
-A format is one function and one entry: ``@reader(".npy")`` above a function of a path and frame numbers that returns
-the frames, first axis first. Libraries are imported inside the function, so that a folder of one format needs no other.
+A format is one file in :mod:`temmed.timelines.readers` with ``@reader(".png")`` above a function of a path and frame
+numbers that returns the frames, first axis first. Libraries are imported inside the function, so that a folder of one
+format needs no other.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +63,22 @@ def reader_of(path: Path) -> Reader:
     Raises:
         InputError: no reader knows the suffix.
     """
+    _find_readers()
     suffixes = [suffix.lower() for suffix in path.suffixes]
     for key in ("".join(suffixes[-2:]), "".join(suffixes[-1:]), ""):
         if key in READERS:
             return READERS[key]
     known = ", ".join(sorted(suffix for suffix in READERS if suffix))
     raise InputError(f"an image in one of {known}", repr(path.suffix), str(path), "Convert the file.")
+
+
+@cache
+def _find_readers() -> None:
+    """Import every module of the readers, once: each registers itself."""
+    from temmed.timelines import readers
+
+    for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
+        importlib.import_module(module.name)
 
 
 def check_frames(path: Path, frames: Sequence[int], count: int) -> None:

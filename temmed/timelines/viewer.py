@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -14,21 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
 from temmed.errors import InputError
 from temmed.files import atomic_write
 from temmed.timelines.folder import Timeline
-from temmed.timelines.pixels import read_frames
-from temmed.timelines.validate import image_path
+from temmed.timelines.pictures import data_uris
 
-#: Longest side of an embedded picture, in pixels.
-_LONGEST = 320
 #: Longer loops are thinned to this many time points; the page says so.
 _MOST_POINTS = 120
-#: Grey values below and above these percentiles of a whole sequence and channel are clipped. One window for all time
-#: points, as a change of brightness over time is information.
-_WINDOW = (1.0, 99.5)
 
 
 def write_viewer(
@@ -99,7 +90,7 @@ def _sequence(timeline: Timeline, name: str) -> dict[str, Any]:
     patient = _records(patients[patients["patient_id"] == row["patient_id"]])[0]
     timepoints = _of(timeline, "timepoints", name)
     kept = _thin(timepoints["position"].to_numpy())
-    pictures, size = _pictures(timeline, name, kept, row["spatial_dims"])
+    pictures, size = data_uris(timeline, name, kept)
     findings = _records(_of(timeline, "findings", name))
     places = {finding["finding_id"]: finding for finding in findings}
     for finding in findings:
@@ -175,61 +166,3 @@ def _plain(value: Any) -> Any:
         number = float(value)
         return number if np.isfinite(number) else ("-inf" if number < 0 else "inf")
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _pictures(
-    timeline: Timeline, sequence: str, kept: list[int], dims: int
-) -> tuple[dict[int, dict[str, str]], tuple[int, int]]:
-    """Data URIs by position and channel, and the (width, height) of the original pictures."""
-    images: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for position, channel, pixels in timeline.read_images(sequence, positions=kept):
-        images.setdefault(channel, []).append((position, pixels))
-    found: dict[int, dict[str, str]] = {}
-    size = (1, 1)
-    for channel, points in images.items():
-        if dims == 3:
-            axis, index = _largest_slice(timeline, sequence, points[0][1])
-            points = [
-                (position, volume.take(min(index, volume.shape[axis] - 1), axis=axis)) for position, volume in points
-            ]
-        window = _window([image for _, image in points])
-        for position, image in points:
-            size = (image.shape[1], image.shape[0])
-            found.setdefault(position, {})[channel] = _data_uri(image, window)
-    return found, size
-
-
-def _largest_slice(timeline: Timeline, sequence: str, volume: np.ndarray) -> tuple[int, int]:
-    """The axis across the slices (the shortest), and the slice with most of the findings' masks, else the middle."""
-    spatial = volume.shape[:3]
-    axis = int(np.argmin(spatial))
-    masks = timeline.table("masks")
-    findings = _of(timeline, "findings", sequence)["finding_id"]
-    area = np.zeros(spatial[axis])
-    for path in masks.loc[masks["finding_id"].isin(findings), "path"].drop_duplicates():
-        mask = read_frames(image_path(timeline.root, path))[0] > 0
-        if mask.shape == spatial:
-            area += mask.sum(axis=tuple(other for other in range(3) if other != axis))
-    return axis, int(area.argmax()) if area.any() else spatial[axis] // 2
-
-
-def _window(images: list[np.ndarray]) -> tuple[float, float]:
-    if images[0].dtype == np.uint8:
-        return 0.0, 255.0
-    sample = np.concatenate([image[::2, ::2].ravel() for image in images]).astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0, 1.0
-    low, high = np.percentile(sample, _WINDOW)
-    return float(low), float(max(high, low + 1e-6))
-
-
-def _data_uri(image: np.ndarray, window: tuple[float, float]) -> str:
-    low, high = window
-    scaled = np.nan_to_num((image.astype(np.float64) - low) / (high - low))
-    grey = (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
-    picture = Image.fromarray(grey)
-    picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -38,11 +38,14 @@ class BuiltinTextEncoder(nn.Module):
             dim, heads, 2 * dim, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.pool_queries = nn.Parameter(torch.randn(heads, dim) * dim**-0.5)
+        self.pool_queries = nn.Parameter(torch.randn(heads, dim) * 6 * dim**-0.5)
         self.pool = nn.Linear(heads * dim, dim)
         self.norm = nn.LayerNorm(dim)
-        nn.init.normal_(self.words.weight, std=0.5)
-        nn.init.normal_(self.order.weight, std=0.1)
+        # What texts share (kind and order of their tokens) starts small beside what tells them apart (words), and the
+        # pooling starts sharp: else all texts of one template are nearly the same vector, and reading starts slowly.
+        nn.init.normal_(self.words.weight, std=1.0)
+        nn.init.normal_(self.kinds.weight, std=0.02)
+        nn.init.normal_(self.order.weight, std=0.05)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""

@@ -1,0 +1,124 @@
+"""From items to a batch: packed images, padded text, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from temmed.data.batch import IGNORE, TimelineBatch
+from temmed.data.dataset import TimelineItem
+
+
+def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: torch.dtype) -> Tensor:
+    """Ragged nested lists as a tensor of ``shape``, padded with ``fill``."""
+    array = np.full(shape, fill, dtype={torch.long: np.int64, torch.float: np.float32, torch.bool: bool}[dtype])
+
+    def put(target: np.ndarray, values: Any) -> None:
+        if target.ndim == 1:
+            target[: len(values)] = values
+        else:
+            for row, value in zip(target, values, strict=False):
+                put(row, value)
+
+    put(array, nested)
+    return torch.from_numpy(array)
+
+
+def _longest(lists: Sequence[Sequence[Any]], least: int = 0) -> int:
+    return max([least, *map(len, lists)])
+
+
+def _tokens(texts: list[list[list[int]]]) -> Tensor:
+    """``texts[b][n]`` is a list of token ids; returns ``(B, N, L)``."""
+    length = max([1, *(len(text) for row in texts for text in row)])
+    return _padded(texts, (len(texts), _longest(texts), length), 0, torch.long)
+
+
+def _mask(lists: Sequence[Sequence[Any]]) -> Tensor:
+    width = _longest(lists)
+    return torch.tensor([len(row) for row in lists]).unsqueeze(1) > torch.arange(width)
+
+
+class Collator:
+    """Joins items into a `TimelineBatch`.
+
+    Args:
+        reports: ``past`` if a report may be read only after its own position, else at it.
+    """
+
+    def __init__(self, reports: str = "none") -> None:
+        self.report_delay = 1 if reports == "past" else 0
+
+    def __call__(self, items: list[TimelineItem]) -> TimelineBatch:
+        """Join items."""
+        records = [item.record for item in items]
+        questions = [record.questions for record in records]
+        events = [record.events for record in records]
+        statements = [record.statements for record in records]
+        reports = [record.reports for record in records]
+        batch, length = len(items), _longest([r.times for r in records], 1)
+        asked, kinds = _longest(questions), _longest(events)
+        frame_index = torch.tensor([(b, p) for b, item in enumerate(items) for p in item.positions]).reshape(-1, 2)
+        image_mask = torch.zeros(batch, length, dtype=torch.bool)
+        channel_mask = torch.zeros(batch, length, items[0].channel_mask.shape[1], dtype=torch.bool)
+        for b, item in enumerate(items):
+            image_mask[b, item.positions] = True
+            channel_mask[b, item.positions] = item.channel_mask
+        choices = [[q.choices for q in row] for row in questions]
+        most = max([1, *(len(c) for row in choices for c in row)])
+        longest = max([1, *(len(text) for row in choices for c in row for text in c)])
+        choice_tokens = _padded(choices, (batch, asked, most, longest), 0, torch.long)
+        prompts = _tokens([[q.prompt for q in row] for row in questions])
+        evidence = torch.zeros(batch, asked, length, dtype=torch.bool)
+        for b, row in enumerate(questions):
+            for q, question in enumerate(row):
+                evidence[b, q, question.evidence] = True
+        statement_tokens = _tokens([[s.tokens for s in row] for row in statements])
+        report_tokens = _tokens([[text for text, _ in row] for row in reports])
+        return TimelineBatch(
+            images=torch.cat([item.images for item in items]),
+            frame_index=frame_index,
+            mask=_mask([r.times for r in records]) if length else image_mask,
+            image_mask=image_mask,
+            channel_mask=channel_mask,
+            times=_padded([r.times for r in records], (batch, length), 0.0, torch.float),
+            prompts=prompts,
+            prompt_mask=prompts != 0,
+            choices=choice_tokens,
+            choice_mask=(choice_tokens != 0).any(dim=-1),
+            question_mask=_mask(questions),
+            asked_at=_padded([[q.asked_at for q in row] for row in questions], (batch, asked), 0, torch.long),
+            answers=_padded([[q.answer for q in row] for row in questions], (batch, asked), IGNORE, torch.long),
+            values=_padded([[q.value for q in row] for row in questions], (batch, asked), np.nan, torch.float),
+            evidence=evidence,
+            event_prompts=_tokens([[e.tokens for e in row] for row in events]),
+            event_mask=_mask(events),
+            event_targets=_padded(
+                [[e.targets for e in row] for row in events], (batch, kinds, length), IGNORE, torch.long
+            ),
+            event_intervals=_padded(
+                [[e.interval for e in row] for row in events], (batch, kinds, 4), np.nan, torch.float
+            ),
+            statements=statement_tokens,
+            statement_mask=_mask(statements),
+            statement_position=_padded(
+                [[s.position for s in row] for row in statements], statement_tokens.shape[:2], 0, torch.long
+            ),
+            statement_consistent=_padded(
+                [[s.consistent for s in row] for row in statements], statement_tokens.shape[:2], False, torch.bool
+            ),
+            reports=report_tokens,
+            report_mask=_mask(reports),
+            report_from=_padded(
+                [[p + self.report_delay for _, p in row] for row in reports], report_tokens.shape[:2], 0, torch.long
+            ),
+            question_ids=[[q.identity for q in row] for row in questions],
+            question_tasks=[[q.task for q in row] for row in questions],
+            sequence_ids=[r.sequence_id for r in records],
+            event_labels=[[e.label for e in row] for row in events],
+            is_features=items[0].is_features,
+        )

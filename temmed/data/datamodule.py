@@ -1,0 +1,255 @@
+"""The LightningDataModule: from a timeline folder to loaders of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from temmed.data.collate import Collator
+from temmed.data.dataset import Inputs, SequenceDataset
+from temmed.data.features import FeatureStore
+from temmed.data.fitted import Fitted, ValueScale, training_texts
+from temmed.data.images import ImageSource
+from temmed.data.records import build_records
+from temmed.data.samplers import EpochBatchSampler, WindowLoader
+from temmed.data.tokenizer import Tokenizer
+from temmed.errors import InputError
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split, get_split, load_split
+
+#: Sequences from which the mean and deviation of the channels are estimated.
+_SAMPLE = 200
+#: Most slices of a volume that a model is given.
+_MOST_SLICES = 32
+
+
+@dataclass
+class DataSettings:
+    """The ``data`` group, resolved. `conf/data/mri.yaml` explains each."""
+
+    root: str | None = None
+    modality: str | None = "mri"
+    name: str = "synthetic_mri"
+    patients: int | None = None
+    size: int = 64
+    spatial_dims: int = 2
+    seed: int = 0
+    overwrite: bool = False
+    split: Mapping[str, Any] = field(default_factory=lambda: {"by": "patient", "seed": 0, "fractions": [0.6, 0.1, 0.3]})
+    inputs: str = "all"
+    reports: str = "none"
+    batch_size: int = 16
+    num_workers: int = 0
+    max_questions: int | None = None
+    position_dropout: float = 0.1
+    cache_features: bool = False
+
+
+def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
+    """Open the folder of the settings, or build the synthetic one they describe, once, under ``cache``.
+
+    Raises:
+        InputError: there is no such folder, or it is not valid.
+    """
+    if settings.root is not None:
+        return Timeline.open(settings.root)
+    from temmed.timelines.synthetic.generate import VERSION, generate
+
+    if settings.modality is None:
+        raise InputError(
+            "data.root or data.modality", "neither", "data", "Name your folder: data=folder data.root=DIR."
+        )
+    patients = settings.patients or 2000
+    name = (
+        f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
+    )
+    root = cache / name
+    if root.exists() and not settings.overwrite:
+        return Timeline.open(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    return generate(
+        root,
+        modality=settings.modality,
+        patients=patients,
+        seed=settings.seed,
+        size=settings.size,
+        spatial_dims=settings.spatial_dims,
+        overwrite=settings.overwrite,
+    )
+
+
+def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
+    """Fit vocabulary, channels, normalisation and the scale of values to the train subset.
+
+    Args:
+        timeline: the data.
+        split: whose train subset is used, and nothing else.
+        size: images are resized to ``size`` pixels along rows and columns.
+
+    Raises:
+        InputError: the train subset has no images.
+    """
+    owned = split.sequences("train")
+    last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
+    texts = [timeline.table("statements"), timeline.table("reports")]
+    of_train = [table[table["sequence_id"].isin(last)]["text"] for table in texts]
+    events = timeline.table("events")
+    questions = split.questions(timeline, "train")
+    tokenizer = Tokenizer.fit(
+        text
+        for column in of_train
+        for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
+    )
+    channels, mean, deviation, spatial = _normalisation(timeline, last, size)
+    values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
+    return Fitted(tokenizer, channels, mean, deviation, spatial, ValueScale.fit(values))
+
+
+def _normalisation(
+    timeline: Timeline, last: Mapping[str, int], size: int
+) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
+    source = ImageSource(timeline)
+    pixels: dict[str, list[np.ndarray]] = {}
+    spatial: tuple[int, ...] | None = None
+    for sequence in sorted(last)[:: max(1, len(last) // _SAMPLE)]:
+        for position, found in source.read(sequence).items():
+            for channel, image in found.items():
+                if position <= last[sequence]:
+                    flat = np.asarray(image, dtype=np.float64).ravel()
+                    pixels.setdefault(channel, []).append(np.array([flat.sum(), (flat**2).sum(), flat.size]))
+                    spatial = spatial or (*(min(n, _MOST_SLICES) for n in image.shape[:-2]), size, size)
+    if spatial is None:
+        raise InputError(
+            "images in the train subset", "none", str(timeline.root), "Check the images table and the split."
+        )
+    channels = tuple(sorted(pixels))
+    totals = [np.sum(pixels[channel], axis=0) for channel in channels]
+    mean = tuple(float(total / n) for total, _, n in totals)
+    deviation = tuple(
+        float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals
+    )
+    return channels, mean, deviation, spatial
+
+
+class TimelineDataModule(pl.LightningDataModule):
+    """Loaders of the three subsets of a timeline.
+
+    Args:
+        timeline: the data.
+        split: who owns what.
+        settings: the ``data`` group.
+        fitted: from `fit`, or from a checkpoint.
+        seed: of the order of batches and of position dropout.
+        features: of a frozen backbone, in place of pixels.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        split: Split,
+        settings: DataSettings,
+        fitted: Fitted,
+        seed: int = 0,
+        features: FeatureStore | None = None,
+    ) -> None:
+        super().__init__()
+        self.timeline, self.data_split, self.settings = timeline, split, settings
+        self.fitted, self.seed, self.features = fitted, seed, features
+        self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
+
+    def dataset(self, subset: str, training: bool = False) -> SequenceDataset:
+        """The data set of a subset; with position dropout and question sampling if it is for training.
+
+        Raises:
+            InputError: the subset has no question.
+        """
+        key = (subset, training)
+        if key not in self._datasets:
+            records = build_records(self.timeline, self.data_split, subset, self.fitted)
+            if not records:
+                raise no_questions(self.timeline, subset, self.data_split)
+            self._datasets[key] = SequenceDataset(
+                records,
+                ImageSource(self.timeline),
+                self.fitted,
+                inputs=cast(Inputs, self.settings.inputs),
+                reports=cast(Any, self.settings.reports),
+                position_dropout=self.settings.position_dropout if training else 0.0,
+                max_questions=self.settings.max_questions if training else None,
+                seed=self.seed,
+                features=self.features,
+            )
+        return self._datasets[key]
+
+    def loader(self, subset: str, training: bool = False) -> DataLoader:
+        """Batches of a subset; in the order of the sequence ids unless for training."""
+        dataset = self.dataset(subset, training)
+        trainer = self.trainer
+        distributed = trainer is not None and trainer.world_size > 1
+        sampler = EpochBatchSampler(
+            dataset.lengths,
+            self.settings.batch_size,
+            shuffle=training,
+            seed=self.seed,
+            rank=trainer.global_rank if distributed and trainer else 0,
+            world_size=trainer.world_size if distributed and trainer else 1,
+        )
+        workers = self.settings.num_workers
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=Collator(self.settings.reports),
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context="spawn" if workers else None,
+        )
+
+    def train_dataloader(self) -> WindowLoader:
+        """Shuffled batches that know their accumulation window."""
+        loader = WindowLoader(
+            self.loader("train", training=True), self.trainer.accumulate_grad_batches if self.trainer else 1
+        )
+        if self.trainer is not None:
+            loader.sampler.set_epoch(self.trainer.current_epoch)
+        return loader
+
+    def val_dataloader(self) -> DataLoader:
+        """Batches of the val subset."""
+        return self.loader("val")
+
+
+def no_questions(timeline: Timeline, subset: str, split: Split) -> InputError:
+    """The refusal to train or test on a subset without questions."""
+    root = timeline.root
+    if not timeline.has("questions"):
+        return InputError(
+            "questions to train on",
+            "images only (the folder has no questions table)",
+            str(root),
+            "Import again with --questions FILE.csv; docs/own-data.md shows its layout.",
+        )
+    return InputError(
+        f"questions in the {subset} subset",
+        f"none ({len(timeline.table('questions'))} in all subsets together)",
+        f"{root}, split {split.name}",
+        "Add patients or questions, or choose other data.split.fractions.",
+    )
+
+
+def find_split(timeline: Timeline, settings: DataSettings) -> Split:
+    """The split of the settings: loaded if it was written before, else made and written."""
+    rule = settings.split
+    return get_split(timeline, rule["by"], int(rule["seed"]), tuple(rule["fractions"]))
+
+
+def load_named_split(timeline: Timeline, name: str) -> Split:
+    """A split that lies in the timeline's folder."""
+    return load_split(timeline.root, name, timeline)

@@ -1,0 +1,189 @@
+"""A subset of a timeline folder as a torch data set; one item is one sequence with its questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from temmed.data.features import FeatureStore
+from temmed.data.fitted import Fitted
+from temmed.data.images import ImageSource, to_tensor
+from temmed.data.records import Event, Question, Record
+
+Inputs = Literal["all", "text", "asked_image", "prior_image"]
+Reports = Literal["none", "past", "all"]
+
+
+@dataclass
+class TimelineItem:
+    """One sequence before collating.
+
+    Attributes:
+        record: the sequence, with the questions and events that are asked here.
+        images: ``(n, C, *spatial)`` of the positions that have one, or features ``(n, K, D)``.
+        positions: which positions those are.
+        channel_mask: ``(n, C)``.
+        is_features: whether ``images`` are features.
+    """
+
+    record: Record
+    images: Tensor
+    positions: list[int]
+    channel_mask: Tensor
+    is_features: bool = False
+
+    @property
+    def image_sequence(self) -> Tensor:
+        """``(T, C, *spatial)``; zeros where a position has no image."""
+        sequence = self.images.new_zeros(len(self.record.times), *self.images.shape[1:])
+        sequence[self.positions] = self.images
+        return sequence
+
+    @property
+    def time_aligned_prompts(self) -> list[list[str]]:
+        """The prompts asked at each position."""
+        return [[q.text for q in self.record.questions if q.asked_at == t] for t in range(len(self.record.times))]
+
+    @property
+    def ground_truth(self) -> list[list[str | float]]:
+        """The answers in words, or the values on the fitted scale, in the order of `time_aligned_prompts`."""
+        return [
+            [q.value if q.truth is None else q.truth for q in self.record.questions if q.asked_at == t]
+            for t in range(len(self.record.times))
+        ]
+
+
+@dataclass(frozen=True)
+class View:
+    """Which part of a sequence one item shows: all of it, or for a probe one position alone.
+
+    Attributes:
+        record: index of the sequence.
+        position: the only position shown; ``None`` for all.
+        questions: indices of the questions asked.
+    """
+
+    record: int
+    position: int | None = None
+    questions: tuple[int, ...] = field(default=())
+
+
+class SequenceDataset(Dataset):
+    """Items of a subset.
+
+    Args:
+        records: from `temmed.data.records.build_records`.
+        source: reads the images.
+        fitted: channels, size, normalisation.
+        inputs: ``all``; or what a probe may see: ``text``, ``asked_image``, ``prior_image`` (the earliest evidence).
+        reports: which reports are input: ``none``, those before the asked position (``past``), or its own too.
+        position_dropout: share of positions whose image is hidden, for training; questions that need it are left out.
+        max_questions: at the most so many per item, drawn at random, for training.
+        seed: of both draws.
+        features: of a frozen backbone, instead of pixels.
+    """
+
+    def __init__(
+        self,
+        records: list[Record],
+        source: ImageSource,
+        fitted: Fitted,
+        inputs: Inputs = "all",
+        reports: Reports = "none",
+        position_dropout: float = 0.0,
+        max_questions: int | None = None,
+        seed: int = 0,
+        features: FeatureStore | None = None,
+    ) -> None:
+        self.records, self.source, self.fitted = records, source, fitted
+        self.inputs, self.reports = inputs, reports
+        self.position_dropout, self.max_questions, self.seed = position_dropout, max_questions, seed
+        self.features = features
+        self.views = _views(records, inputs)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Positions of each item."""
+        return [1 if v.position is not None else len(self.records[v.record].times) for v in self.views]
+
+    def __getitem__(self, key: int | tuple[int, int]) -> TimelineItem:
+        """An item by its index, or by (epoch, index): all randomness depends on seed, epoch and index alone."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        view = self.views[index]
+        record = self.records[view.record]
+        if view.position is None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            record = self._thinned(record, rng)
+            shown = record
+        else:
+            shown = _alone(record, view, self.inputs)
+        if self.reports == "none":
+            shown = replace(shown, reports=[])
+        positions = np.flatnonzero(shown.imaged).tolist()
+        original = positions if view.position is None else [view.position] * len(positions)
+        images, mask = self._images(record.sequence_id, original)
+        return TimelineItem(shown, images, positions, mask, self.features is not None)
+
+    def _images(self, sequence_id: str, positions: list[int]) -> tuple[Tensor, Tensor]:
+        if self.features is not None:
+            features = self.features.read(sequence_id, positions)
+            return features, torch.ones(len(positions), len(self.fitted.channels), dtype=torch.bool)
+        return to_tensor(self.source.read(sequence_id, set(positions)), positions, self.fitted)
+
+    def _thinned(self, record: Record, rng: np.random.Generator) -> Record:
+        imaged, questions = record.imaged, record.questions
+        events = record.events
+        if self.position_dropout > 0:
+            hidden = rng.random(len(imaged)) < self.position_dropout
+            if not (imaged & ~hidden).any():
+                hidden[:] = False
+            imaged = imaged & ~hidden
+            questions = [q for q in questions if not hidden[[*q.evidence, q.asked_at]].any()]
+            events = [replace(e, targets=np.where(imaged, e.targets, -100)) for e in events]
+        if self.max_questions is not None and len(questions) > self.max_questions:
+            picked = np.sort(rng.choice(len(questions), self.max_questions, replace=False))
+            questions = [questions[k] for k in picked]
+        return replace(record, imaged=imaged, questions=questions, events=events)
+
+
+def _views(records: list[Record], inputs: Inputs) -> list[View]:
+    if inputs == "all":
+        return [View(n) for n in range(len(records))]
+    views = []
+    for n, record in enumerate(records):
+        groups: dict[int, list[int]] = {}
+        for k, question in enumerate(record.questions):
+            shown = min(question.evidence, default=0) if inputs == "prior_image" else question.asked_at
+            groups.setdefault(0 if inputs == "text" else shown, []).append(k)
+        views.extend(View(n, position, tuple(questions)) for position, questions in sorted(groups.items()))
+    return views
+
+
+def _alone(record: Record, view: View, inputs: Inputs) -> Record:
+    """The record as a probe sees it: one position, which all its questions are asked at."""
+    position = view.position or 0
+
+    def moved(question: Question) -> Question:
+        evidence = [0] if position in question.evidence else []
+        return replace(question, asked_at=0, evidence=evidence)
+
+    def cut(event: Event) -> Event:
+        return replace(event, targets=event.targets[position : position + 1])
+
+    return replace(
+        record,
+        times=record.times[position : position + 1],
+        imaged=record.imaged[position : position + 1] & (inputs != "text"),
+        questions=[moved(record.questions[k]) for k in view.questions],
+        events=[cut(event) for event in record.events] if inputs == "asked_image" else [],
+        statements=[],
+        reports=[],
+    )

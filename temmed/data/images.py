@@ -1,0 +1,106 @@
+"""Pixels of a sequence as a normalised tensor, or the stored features of a frozen backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from temmed.data.fitted import Fitted
+from temmed.errors import InputError
+from temmed.timelines.folder import Timeline
+from temmed.timelines.pixels import read_frames
+from temmed.timelines.validate import image_path
+
+_RGB = ("red", "green", "blue")
+
+
+class ImageSource:
+    """Reads images by sequence and position.
+
+    Args:
+        timeline: the data.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        images = timeline.table("images")
+        self.root: Path = timeline.root
+        dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
+        self._dims = dims.astype(int).to_dict()
+        self._rows: dict[str, list[tuple[int, str, str, int | None]]] = {}
+        frames = [None if frame != frame or frame is None else int(frame) for frame in images["frame"].astype(float)]
+        rows = zip(images["sequence_id"], images["position"], images["channel"], images["path"], frames, strict=True)
+        for sequence, position, channel, path, frame in rows:
+            self._rows.setdefault(sequence, []).append((int(position), channel, path, frame))
+
+    def read(self, sequence_id: str, positions: set[int] | None = None) -> dict[int, dict[str, NDArray]]:
+        """Pixels by position and tensor channel; a colour image becomes three channels.
+
+        Args:
+            sequence_id: the sequence.
+            positions: only these; all by default.
+        """
+        found: dict[int, dict[str, NDArray]] = {}
+        by_file: dict[str, list[tuple[int, str, int | None]]] = {}
+        for position, channel, path, frame in self._rows.get(sequence_id, []):
+            if positions is None or position in positions:
+                by_file.setdefault(path, []).append((position, channel, frame))
+        dims = self._dims[sequence_id]
+        for path, rows in by_file.items():
+            file = image_path(self.root, path)
+            whole = [row for row in rows if row[2] is None]
+            framed = [row for row in rows if row[2] is not None]
+            pixels = [read_frames(file, None)[0]] * len(whole) if whole else []
+            if framed:
+                pixels.extend(read_frames(file, [row[2] for row in framed]))  # type: ignore[misc]
+            for (position, channel, _), image in zip([*whole, *framed], pixels, strict=True):
+                slot = found.setdefault(position, {})
+                if image.ndim == dims + 1:
+                    slot.update({f"{channel}.{name}": image[..., n] for n, name in enumerate(_RGB)})
+                elif image.ndim == dims:
+                    slot[channel] = image
+                else:
+                    raise InputError(
+                        f"an image of {dims} dimensions, as the sequences table says",
+                        f"shape {image.shape}",
+                        str(file),
+                        "Correct spatial_dims of the sequence, or the file.",
+                    )
+        return found
+
+
+def resize(image: NDArray, spatial: tuple[int, ...]) -> Tensor:
+    """One image as float32 in the size of the tensor; smaller ones are antialiased (2D) or interpolated (3D)."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    if tuple(tensor.shape) == tuple(spatial):
+        return tensor
+    mode = "bilinear" if len(spatial) == 2 else "trilinear"
+    return functional.interpolate(
+        tensor[None, None], size=tuple(spatial), mode=mode, antialias=mode == "bilinear", align_corners=False
+    )[0, 0]
+
+
+def to_tensor(found: dict[int, dict[str, NDArray]], positions: list[int], fitted: Fitted) -> tuple[Tensor, Tensor]:
+    """Normalised images of some positions.
+
+    Args:
+        found: from `ImageSource.read`.
+        positions: which, in order; each must have an image.
+        fitted: channels, size and normalisation.
+
+    Returns:
+        ``(n, C, *spatial)`` float32, 0 where a channel is absent, and its mask ``(n, C)``.
+    """
+    images = torch.zeros(len(positions), len(fitted.channels), *fitted.spatial)
+    mask = torch.zeros(len(positions), len(fitted.channels), dtype=torch.bool)
+    for row, position in enumerate(positions):
+        for column, channel in enumerate(fitted.channels):
+            if channel in found[position]:
+                image = resize(found[position][channel], fitted.spatial)
+                images[row, column] = (image - fitted.mean[column]) / fitted.deviation[column]
+                mask[row, column] = True
+    return images, mask

@@ -1,0 +1,186 @@
+"""The tables of a subset, regrouped by sequence: what a data set needs at hand to build an item quickly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from temmed.data.batch import IGNORE
+from temmed.data.fitted import Fitted
+from temmed.timelines.folder import Timeline
+from temmed.timelines.schema import TIME_UNITS
+from temmed.timelines.splits import Split
+
+
+@dataclass
+class Question:
+    """One question with its tokens.
+
+    Attributes:
+        identity: the question's id.
+        task: progression, measurement, event or another.
+        text: the prompt.
+        prompt: token ids of the prompt.
+        choices: token ids of each choice.
+        asked_at: position.
+        answer: index into the choices, −100 for none.
+        truth: the answer in words, or ``None``.
+        value: on the fitted scale, NaN for none.
+        evidence: positions.
+    """
+
+    identity: str
+    task: str
+    text: str
+    prompt: list[int]
+    choices: list[list[int]]
+    asked_at: int
+    answer: int
+    truth: str | None
+    value: float
+    evidence: list[int]
+
+
+@dataclass
+class Event:
+    """One labelled interval: tokens of the label, target per position (1, 0, −100) and bounds in canonical time."""
+
+    label: str
+    tokens: list[int]
+    targets: NDArray[np.int64]
+    interval: tuple[float, float, float, float]
+
+
+@dataclass
+class Statement:
+    """One sentence about a position, and whether the images bear it out."""
+
+    tokens: list[int]
+    position: int
+    consistent: bool
+
+
+@dataclass
+class Record:
+    """One sequence.
+
+    Attributes:
+        sequence_id: its id.
+        spatial_dims: 2 or 3.
+        times: canonical time of each position, ``(T,)``.
+        imaged: whether a position has an image, ``(T,)``.
+        questions: those the subset owns.
+        events: all labelled intervals.
+        statements: about positions of the subset.
+        reports: (token ids, position) of each report.
+    """
+
+    sequence_id: str
+    spatial_dims: int
+    times: NDArray[np.float64]
+    imaged: NDArray[np.bool_]
+    questions: list[Question] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    reports: list[tuple[list[int], int]] = field(default_factory=list)
+
+
+def build_records(
+    timeline: Timeline, split: Split, subset: str, fitted: Fitted, needs_questions: bool = True
+) -> list[Record]:
+    """Regroup a subset's tables by sequence.
+
+    Args:
+        timeline: the data.
+        split: who owns what.
+        subset: ``train``, ``val`` or ``test``.
+        fitted: vocabulary and scales.
+        needs_questions: leave out sequences without a question.
+
+    Returns:
+        One record per sequence, in order of the sequence id. Positions after the subset's last are cut off, so
+        nothing later can be input or label.
+    """
+    encode = fitted.tokenizer.encode
+    owned = split.sequences(subset)
+    last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
+    records: dict[str, Record] = {}
+    times = {key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")}
+    imaged = {key: group.to_numpy() for key, group in timeline.table("images").groupby("sequence_id")["position"]}
+    for row in timeline.table("sequences").itertuples(index=False):
+        if row.sequence_id not in last:
+            continue
+        factor = TIME_UNITS[row.time_unit][1]
+        clock = times.get(row.sequence_id, np.zeros(0))[: int(last[row.sequence_id]) + 1] * factor
+        has_image = np.isin(np.arange(len(clock)), imaged.get(row.sequence_id, []))
+        record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image)
+        records[row.sequence_id] = record
+    for question in split.questions(timeline, subset).itertuples(index=False):
+        records[question.sequence_id].questions.append(_question(question, fitted))
+    units = dict(timeline.table("sequences")[["sequence_id", "time_unit"]].itertuples(index=False, name=None))
+    for event in timeline.table("events").itertuples(index=False):
+        if (found := records.get(event.sequence_id)) is not None:
+            bounds = np.array([event.onset_lower, event.onset_upper, event.offset_lower, event.offset_upper], float)
+            interval = bounds * TIME_UNITS[units[event.sequence_id]][1]
+            targets = event_targets(interval, found.times, found.imaged)
+            found.events.append(Event(event.label, encode(event.label), targets, tuple(interval)))
+    for statement in timeline.table("statements").itertuples(index=False):
+        found = records.get(statement.sequence_id)
+        if found is not None and statement.position < len(found.times):
+            found.statements.append(
+                Statement(encode(statement.text), int(statement.position), bool(statement.consistent))
+            )
+    reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
+    for report in reports.itertuples(index=False):
+        found = records.get(report.sequence_id)
+        if found is not None and report.position < len(found.times):
+            found.reports.append((encode(report.text), int(report.position)))
+    kept = [record for record in records.values() if record.questions or not needs_questions]
+    return sorted(kept, key=lambda record: record.sequence_id)
+
+
+def _question(row: object, fitted: Fitted) -> Question:
+    encode = fitted.tokenizer.encode
+    choices = [] if row.choices is None or isinstance(row.choices, float) else list(row.choices)  # type: ignore[attr-defined]
+    truth = row.answer if isinstance(row.answer, str) else None  # type: ignore[attr-defined]
+    value = np.array([np.nan if pd.isna(row.value) else row.value], float)  # type: ignore[attr-defined]
+    evidence = row.evidence  # type: ignore[attr-defined]
+    return Question(
+        identity=row.question_id,  # type: ignore[attr-defined]
+        task=row.task,  # type: ignore[attr-defined]
+        text=row.prompt,  # type: ignore[attr-defined]
+        prompt=encode(row.prompt),  # type: ignore[attr-defined]
+        choices=[encode(choice) for choice in choices],
+        asked_at=int(row.asked_at),  # type: ignore[attr-defined]
+        answer=choices.index(truth) if truth in choices else IGNORE,
+        truth=truth,
+        value=float(fitted.values.forward(value)[0]),
+        evidence=[] if evidence is None or isinstance(evidence, float) else [int(p) for p in evidence],
+    )
+
+
+def event_targets(
+    interval: NDArray[np.float64], times: NDArray[np.float64], imaged: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Whether an event is on at each position.
+
+    Args:
+        interval: onset_lower, onset_upper, offset_lower, offset_upper; all NaN for "never".
+        times: of the positions, in the same unit.
+        imaged: whether a position has an image.
+
+    Returns:
+        1 on, 0 off, −100 where the bounds leave it open or there is no image.
+    """
+    if np.isnan(interval).all():
+        targets = np.zeros(len(times), np.int64)
+    else:
+        onset_lower, onset_upper, offset_lower, offset_upper = interval
+        targets = np.full(len(times), IGNORE, np.int64)
+        targets[(times <= onset_lower) | (times >= offset_upper)] = 0
+        targets[(times >= onset_upper) & (times <= offset_lower)] = 1
+    targets[~imaged] = IGNORE
+    return targets

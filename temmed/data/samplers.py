@@ -1,0 +1,106 @@
+"""The order of batches, fixed by seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from temmed.data.batch import TimelineBatch, count_items
+
+#: Batches whose items are sorted by length together.
+_BUCKET = 8
+
+
+class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index), of items of like length, in random order when shuffled.
+
+    Args:
+        lengths: positions of each item.
+        batch_size: items per batch.
+        shuffle: a new order each epoch.
+        seed: of the orders.
+        rank: of this process; each gets every ``world_size``-th batch.
+        world_size: processes; when shuffled, batches are repeated so that all have as many.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths, self.batch_size, self.shuffle, self.seed = np.asarray(lengths), batch_size, shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._shares())
+
+    def _shares(self) -> range:
+        count = -(-len(self.lengths) // self.batch_size)
+        if self.shuffle:
+            count = -(-count // self.world_size) * self.world_size
+        return range(self.rank, count, self.world_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        bucket = self.batch_size * _BUCKET
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), bucket):
+            part = order[start : start + bucket]
+            if self.shuffle:
+                part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches.extend(part[k : k + self.batch_size] for k in range(0, len(part), self.batch_size))
+        if self.shuffle:
+            batches = [batches[k] for k in rng.permutation(len(batches))]
+        for number in self._shares():
+            yield [(self.epoch, int(index)) for index in batches[number % len(batches)]]
+
+
+class WindowLoader:
+    """A loader whose batches know how many items count in their accumulation window.
+
+    Args:
+        loader: the loader of single batches.
+        window: batches per optimizer step.
+    """
+
+    def __init__(self, loader: DataLoader, window: int) -> None:
+        self.loader, self.window = loader, window
+
+    @property
+    def sampler(self) -> EpochBatchSampler:
+        """Where the trainer sets the epoch."""
+        assert isinstance(self.loader.batch_sampler, EpochBatchSampler)
+        return self.loader.batch_sampler
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[TimelineBatch]:
+        pending: list[TimelineBatch] = []
+        for batch in self.loader:
+            pending.append(batch)
+            if len(pending) == self.window:
+                yield from self._counted(pending)
+                pending = []
+        yield from self._counted(pending)
+
+    @staticmethod
+    def _counted(batches: list[TimelineBatch]) -> Iterator[TimelineBatch]:
+        if batches:
+            total = torch.stack([count_items(batch) for batch in batches]).sum(dim=0)
+            for batch in batches:
+                batch.window = total
+                yield batch

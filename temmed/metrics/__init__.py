@@ -1,0 +1,1 @@
+"""Metrics: a functional core on NumPy arrays, and torchmetrics classes without logic."""

@@ -1,0 +1,106 @@
+"""The model: backbone + text encoder + temporal head + reader + task heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from temmed.data.batch import TimelineBatch
+from temmed.models.heads import AnswerHead, EventHead, ValueHead
+from temmed.models.reader import Reader
+from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
+
+
+@dataclass
+class ReasonerOutput:
+    """What the model says of a batch.
+
+    Attributes:
+        answer_logits: ``(B, Q, K)``, −inf where there is no choice.
+        values: ``(B, Q)`` on the fitted scale.
+        event_logits: ``(B, E, T)``.
+        pointers: ``(B, Q, 2, T)`` probabilities of earliest and latest evidence, or ``None``.
+        attention: ``(B, Q, S)`` over the memory.
+    """
+
+    answer_logits: Tensor
+    values: Tensor
+    event_logits: Tensor
+    pointers: Tensor | None
+    attention: Tensor
+
+
+class Reasoner(nn.Module):
+    """Reads a sequence once, then answers any number of questions about any of its positions.
+
+    The visual stream never sees the questions, and a question asked at position p reads nothing later than p.
+
+    Args:
+        backbone: images ``(N, C, *spatial)`` → tokens ``(N, K, backbone.dim)``.
+        text: token ids ``(..., L)`` → ``(..., dim)``.
+        temporal: the swappable temporal head.
+        reader: joins a question with tokens and memory.
+        dim: size of tokens, memory and questions.
+        places: K, the number of tokens per image.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, text: nn.Module, temporal: TemporalHead, reader: Reader, dim: int, places: int
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.text = text
+        self.temporal = temporal
+        self.reader = reader
+        self.project = nn.Sequential(nn.LayerNorm(backbone.dim), nn.Linear(backbone.dim, dim))
+        self.place = nn.Parameter(torch.randn(places, dim) * 0.5)
+        self.missing = nn.Parameter(torch.randn(dim) * 0.02)
+        self.answer = AnswerHead(dim)
+        self.value = ValueHead(dim)
+        self.event = EventHead(dim, reader.heads * reader.head_dim)
+
+    def encode_images(self, batch: TimelineBatch) -> Tensor:
+        """Tokens ``(B, T, K, D)``, scattered from the packed images; missing ones are the learned embedding."""
+        size, length = batch.mask.shape
+        places, dim = self.place.shape
+        tokens = (self.missing + self.place).expand(size, length, -1, -1)
+        if not len(batch.images):
+            return tokens
+        features = batch.images if batch.is_features else self.backbone(batch.images)
+        packed = self.project(features.to(self.place.dtype)) + self.place
+        index = (batch.frame_index[:, 0], batch.frame_index[:, 1])
+        return tokens.to(packed.dtype).index_put(index, packed)
+
+    def remember(self, batch: TimelineBatch, tokens: Tensor) -> TemporalMemory:
+        """The memory of the images, and of the reports where they are input."""
+        memory, _ = self.temporal(tokens, batch.times, batch.mask, batch.image_mask)
+        if not batch.report_mask.any():
+            return memory
+        position = batch.report_from.clamp(max=batch.mask.shape[1] - 1)
+        start = torch.where(batch.report_mask, batch.report_from, FOREVER)
+        reports = TemporalMemory(
+            self.text(batch.reports),
+            batch.times.gather(1, position),
+            position.to(batch.times.dtype),
+            start,
+            torch.full_like(start, FOREVER),
+        )
+        return TemporalMemory.join([memory, reports])
+
+    def forward(self, batch: TimelineBatch) -> ReasonerOutput:
+        """Answer all questions of a batch."""
+        tokens = self.encode_images(batch)
+        memory = self.remember(batch, tokens)
+        positions = batch.mask.shape[1] if self.temporal.addressable else None
+        keys, values = self.reader.project(tokens)
+        reading = self.reader(self.text(batch.prompts), keys, values, batch.asked_at, memory, positions)
+        labels = self.text(batch.event_prompts)
+        return ReasonerOutput(
+            answer_logits=self.answer(reading.features, self.text(batch.choices), batch.choice_mask),
+            values=self.value(reading.features),
+            event_logits=self.event(labels, self.reader.read_images(labels, keys, values)),
+            pointers=reading.pointers,
+            attention=reading.attention,
+        )

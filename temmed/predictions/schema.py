@@ -1,0 +1,37 @@
+"""The columns of the prediction tables.
+
+``answers`` has one row per question. A null ``answer`` to a question with choices means that no choice could be read
+from what the model said: it is scored as wrong and counted apart.
+
+``events`` has one row per interval that the model sees in a sequence, in the sequence's own time unit. A row with
+neither ``onset`` nor ``offset`` says that the labelled event never happens; a row with an onset alone says that it is
+still there at the end.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+ANSWERS = pa.schema(
+    [
+        pa.field("question_id", pa.string(), nullable=False),
+        pa.field("answer", pa.string()),
+        pa.field("probabilities", pa.list_(pa.float64())),  # in the order of the question's choices
+        pa.field("value", pa.float64()),
+        pa.field("confidence", pa.float64()),
+        pa.field("evidence", pa.list_(pa.int64())),  # positions
+        pa.field("cited_report_id", pa.string()),
+        pa.field("cited_sentence", pa.string()),
+        pa.field("rationale", pa.string()),
+    ]
+)
+
+EVENTS = pa.schema(
+    [
+        pa.field("sequence_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("onset", pa.float64()),
+        pa.field("offset", pa.float64()),
+        pa.field("score", pa.float64()),
+    ]
+)

@@ -1,0 +1,257 @@
+"""One run from a composed configuration: data, training, predictions, scores. Above all other layers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from temmed.data.datamodule import (
+    DataSettings,
+    TimelineDataModule,
+    find_split,
+    find_timeline,
+    fit,
+    load_named_split,
+    no_questions,
+)
+from temmed.data.features import FeatureStore, build_features, feature_key
+from temmed.errors import InputError
+from temmed.evaluation.scoring import Metrics, score, write_metrics
+from temmed.files import atomic_write
+from temmed.predictions.tables import read_predictions, write_predictions
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split
+from temmed.training.checkpoint import load_module, read_checkpoint, start_from
+from temmed.training.module import TimelineModule
+from temmed.training.predict import predict
+from temmed.training.record import describe_environment
+
+_LOG = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> dict[str, float]:
+    """Train, then predict and score the test subset with the best checkpoint.
+
+    Args:
+        config: ``conf/train.yaml``, composed and checked.
+
+    Returns:
+        Metric name → value, of the test subset (of the last validation if ``test`` is false).
+
+    Raises:
+        InputError: the data cannot be used, or the checkpoint to resume from belongs to other data.
+    """
+    _quiet()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    settings = DataSettings(**_plain(config.data))
+    timeline = find_timeline(settings, Path(config.paths.cache))
+    if not timeline.has("questions"):
+        raise no_questions(timeline, "train", find_split(timeline, settings))
+    split = find_split(timeline, settings)
+    fitted = fit(timeline, split, settings.size)
+    model = _plain(config.model)
+    questions = timeline.table("questions")
+    provenance = {
+        "dataset": {"name": timeline.meta.name, "fingerprint": timeline.meta.fingerprint, "root": str(timeline.root)},
+        "split": _split_record(split),
+        "data": _plain(config.data),
+        "tasks": sorted(questions.loc[questions["choices"].notna(), "task"].unique().tolist()),
+        "seed": int(config.seed),
+    }
+    module = TimelineModule(
+        model, fitted.to_dict(), provenance, instantiate(config.optimizer), instantiate(config.scheduler)
+    )
+    if model["start_from"] is not None:
+        start_from(module, model["start_from"], model["start_parts"])
+    if config.ckpt_path is not None:
+        _check_same_data(read_checkpoint(config.ckpt_path), timeline, split, config.ckpt_path)
+    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed))
+    for subset in ("train", "val", *(("test",) if config.test else ())):
+        data.dataset(subset)
+    folder = Path(config.paths.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    record = _record(config, module, timeline, split)
+    atomic_write(folder / "run.json", json.dumps(record, indent=2))
+    trainer = _trainer(config)
+    if settings.cache_features:
+        store = _features(module, timeline, settings, Path(config.paths.cache))
+        data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), features=store)
+    started = time.perf_counter()
+    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    record["train_seconds"] = round(time.perf_counter() - started, 2)
+    record["epochs"] = trainer.current_epoch
+    atomic_write(folder / "run.json", json.dumps(record, indent=2))
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if not config.test or not trainer.is_global_zero:
+        return logged
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    metrics = judge(load_module(best) if best else module.eval(), timeline, split, settings, "test", folder, config)
+    for logger in trainer.loggers:
+        logger.log_metrics({name: entry["value"] for name, entry in metrics.items() if name.count("/") == 2})
+    _LOG.info("Run folder: %s", folder)
+    return {name: float(entry["value"]) for name, entry in metrics.items()}
+
+
+def evaluate(config: DictConfig) -> dict[str, float]:
+    """Predict with a checkpoint and score; on the run's own test subset this gives the run's own numbers.
+
+    Args:
+        config: ``conf/evaluate.yaml``, composed and checked.
+
+    Raises:
+        InputError: the data or the split differ from those of the checkpoint, unless they were named on purpose.
+    """
+    _quiet()
+    content = read_checkpoint(config.ckpt_path)
+    module = load_module(config.ckpt_path)
+    provenance = content["hyper_parameters"]["provenance"]
+    saved = provenance["data"]
+    settings = DataSettings(**saved)
+    settings.num_workers = config.data.num_workers
+    settings.batch_size = config.data.batch_size or settings.batch_size
+    settings.cache_features, settings.overwrite = False, False
+    settings.root = config.data.root or provenance["dataset"]["root"]
+    timeline = Timeline.open(settings.root)
+    if config.data.split is not None:
+        split = load_named_split(timeline, config.data.split)
+    else:
+        split = find_split(timeline, settings)
+    elsewhere = config.data.root is not None and config.data.split is not None
+    if not elsewhere:
+        _check_same_data(content, timeline, split, config.ckpt_path)
+    run = Path(config.ckpt_path).absolute().parent.parent
+    folder = Path(config.out) if config.out is not None else run / "evaluations" / config.subset
+    metrics = judge(module, timeline, split, settings, config.subset, folder, config)
+    _LOG.info("Predictions and metrics: %s", folder)
+    return {name: float(entry["value"]) for name, entry in metrics.items()}
+
+
+def judge(
+    module: TimelineModule,
+    timeline: Timeline,
+    split: Split,
+    settings: DataSettings,
+    subset: str,
+    folder: Path,
+    config: DictConfig,
+) -> Metrics:
+    """Predict a subset from pixels, write ``predictions/SUBSET`` and ``metrics.json``, and print the main scores."""
+    data = TimelineDataModule(timeline, split, settings, module.fitted)
+    bare = {name: config.trainer[name] for name in ("accelerator", "precision", "enable_progress_bar")}
+    trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
+    questions = split.questions(timeline, subset)
+    answers, events = predict(module, data.loader(subset), timeline, questions, trainer)
+    write_predictions(folder / "predictions" / subset, answers, events if timeline.has("events") else None)
+    metrics = score(timeline, split, subset, read_predictions(folder / "predictions" / subset))
+    write_metrics(folder / "metrics.json", metrics)
+    for name, entry in metrics.items():
+        if name.count("/") == 2 and "low" in entry:
+            _LOG.info("%-40s %8.3f  [%.3f, %.3f]  n=%d", name, *(entry[k] for k in ("value", "low", "high", "n")))
+    return metrics
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    content = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _quiet() -> None:
+    """Leave out Lightning's tips and device lists, which say nothing about the run."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _split_record(split: Split) -> dict[str, Any]:
+    return {"name": split.name, "rule": split.rule, "seed": split.seed, "fingerprint": split.fingerprint}
+
+
+def _record(config: DictConfig, module: TimelineModule, timeline: Timeline, split: Split) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "model": config.model.name,
+        "temporal": str(config.model.temporal["_target_"]).rsplit(".", 1)[-1],
+        "inputs": config.data.inputs,
+        "seed": int(config.seed),
+        "tags": list(config.tags),
+        "dataset_root": str(timeline.root.absolute()),
+        "dataset_fingerprint": timeline.meta.fingerprint,
+        "split": {**_split_record(split), "path": f"splits/{split.name}.csv"},
+        "n_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        **describe_environment(),
+    }
+
+
+def _check_same_data(content: Mapping[str, Any], timeline: Timeline, split: Split, path: str) -> None:
+    saved = content["hyper_parameters"]["provenance"]
+    for what, expected, found in (
+        ("dataset", saved["dataset"]["fingerprint"], timeline.meta.fingerprint),
+        ("split", saved["split"]["fingerprint"], split.fingerprint),
+    ):
+        if expected != found:
+            raise InputError(
+                f"the {what} the checkpoint was trained with (fingerprint {expected[:12]})",
+                f"fingerprint {found[:12]} in {timeline.root}",
+                str(path),
+                "Use that data again; to judge on other data, give both data.root and data.split to evaluate.py.",
+            )
+
+
+def _trainer(config: DictConfig) -> pl.Trainer:
+    callbacks = [instantiate(node) for node in config.callbacks.values()]
+    logger: Any = False
+    if "_target_" in config.logger:
+        logger = instantiate(_with_login(config.logger))
+    checkpointing = any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks)
+    return instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=logger,
+        enable_checkpointing=checkpointing,
+        use_distributed_sampler=False,
+    )
+
+
+def _with_login(logger: DictConfig) -> DictConfig:
+    """W&B without a login runs offline and says how to send the run later."""
+    if not str(logger["_target_"]).endswith("WandbLogger") or logger.get("offline"):
+        return logger
+    import wandb
+
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or wandb.api.api_key:
+        return logger
+    _LOG.warning("No W&B login: this run is logged offline. Send it later with `wandb sync RUN/wandb/offline-run-*`.")
+    changed = logger.copy()
+    changed["offline"] = True
+    return changed
+
+
+def _features(module: TimelineModule, timeline: Timeline, settings: DataSettings, cache: Path) -> FeatureStore:
+    backbone = module.reasoner.backbone
+    if any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise InputError(
+            "a frozen backbone",
+            "model.backbone.freeze=false",
+            "data.cache_features",
+            "Add model.backbone.freeze=true, or leave data.cache_features out.",
+        )
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return backbone.eval()(images)
+
+    key = feature_key(timeline, module.fitted, backbone)
+    return build_features(cache / "features" / key, timeline, module.fitted, encode)

@@ -1,0 +1,242 @@
+"""What an importer finds in a source, before anything is written.
+
+An importer turns files into a :class:`Plan`; everything after that (questions, copying, tables, audit) is the same for
+all of them and lives in :mod:`temmed.timelines.importers.build`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from temmed.errors import InputError
+
+#: Hexadecimal digits of a pseudonym: 48 bits, which no two of a million patients share by chance.
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of an import.
+
+    Attributes:
+        modality: the modality's name instead of the one the source gives.
+        keep_ids: keep the source's patient ids instead of pseudonyms.
+        key: what pseudonyms are made with; whoever has it can link them to ids.
+        frame_seconds: seconds between frames, instead of what headers say.
+        limit: at most so many patients, in the order of their first file.
+        workers: processes that read headers and pixels.
+    """
+
+    modality: str | None = None
+    keep_ids: bool = False
+    key: str = ""
+    frame_seconds: float | None = None
+    limit: int | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of one time point.
+
+    Attributes:
+        position: the time point.
+        channel: what it shows, such as ``flair``, ``frontal`` or ``rgb``.
+        files: its file, or the slices of its volume from the first to the last.
+        frame: the frame of that file; ``None`` when the file is one image.
+    """
+
+    position: int
+    channel: str
+    files: tuple[Path, ...]
+    frame: int | None = None
+
+
+@dataclass
+class PlannedSequence:
+    """One sequence that an import will write.
+
+    Attributes:
+        sequence_id: its id.
+        patient_id: the id to write, a pseudonym by default.
+        modality: its modality.
+        time_unit: the unit of ``times``.
+        spatial_dims: 2 or 3.
+        times: one per position, since the first.
+        pictures: its images.
+        timing: what the times were taken from.
+        scanner: maker and model.
+        clock_offset: when it starts on the patient's own clock, in ``time_unit``.
+        start: the date and time of position 0, to find a date in a questions file; never written.
+    """
+
+    sequence_id: str
+    patient_id: str
+    modality: str
+    time_unit: str
+    spatial_dims: int
+    times: list[float]
+    pictures: list[Picture]
+    timing: str
+    scanner: str | None = None
+    clock_offset: float | None = None
+    start: datetime | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files, each once."""
+        return list(dict.fromkeys(file for picture in self.pictures for file in picture.files))
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A file that is not imported, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass
+class Plan:
+    """Everything an import will do.
+
+    Attributes:
+        patients: rows of the patients table.
+        sequences: the sequences.
+        skipped: files left out.
+        notes: what the user should know, most important first; some change the meaning of the data.
+        aliases: the source's patient ids by the ids to write.
+        checksums: SHA-256 of every file that was read.
+    """
+
+    patients: list[dict[str, Any]] = field(default_factory=list)
+    sequences: list[PlannedSequence] = field(default_factory=list)
+    skipped: list[Unusable] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    checksums: dict[Path, str] = field(default_factory=dict)
+
+    def skip(self, files: Iterable[Path], reason: str) -> None:
+        """Leave files out."""
+        self.skipped += [Unusable(file, reason) for file in files]
+
+
+#: Calls a function on every item, in order, in as many processes as were asked for, and shows how far it is.
+Mapper = Callable[[str, Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The images of one visit, before it has a position.
+
+    Attributes:
+        time: since the first visit.
+        images: (channel, files) of each image.
+    """
+
+    time: float
+    images: list[tuple[str, tuple[Path, ...]]]
+
+
+def pseudonym(identifier: str, key: str) -> str:
+    """A stable stand-in for an identifier: the same for the same identifier and key, in every import.
+
+    Args:
+        identifier: the source's id.
+        key: a secret. Without one, anybody who can guess an id can find its pseudonym.
+
+    Returns:
+        ``p`` and 12 hexadecimal digits of HMAC-SHA256.
+
+    Examples:
+        >>> pseudonym("204", "")
+        'pb3e39e7bfacc'
+    """
+    return "p" + hmac.new(key.encode(), identifier.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+def patient_ids(identifiers: Iterable[str], options: Options) -> dict[str, str]:
+    """The id to write for each of the source's patients."""
+    return {
+        identifier: identifier if options.keep_ids else pseudonym(identifier, options.key) for identifier in identifiers
+    }
+
+
+def source_files(source: Path) -> list[Path]:
+    """Every file of a source, in a stable order: the file itself, or all that lie in a folder.
+
+    Raises:
+        InputError: there is nothing at that place, or the folder holds no file.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise InputError("a file or a folder", "nothing", str(source), "Check the path.")
+    files = sorted(Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+    if not files:
+        raise InputError("a folder with images", "an empty folder", str(source), "Check the path.")
+    return files
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def relative(file: Path, source: Path) -> str:
+    """A file's path inside its source, with forward slashes."""
+    return file.name if file == source else file.relative_to(source).as_posix()
+
+
+def limited(identifiers: Iterable[str], limit: int | None) -> list[str]:
+    """The distinct ids in their order, at most ``limit`` of them."""
+    return list(dict.fromkeys(identifiers))[:limit]
+
+
+def slug(text: str, otherwise: str = "image") -> str:
+    """Text as a channel name or part of a path: lower-case letters, digits and underscores.
+
+    Examples:
+        >>> slug("T2 FLAIR (ax)")
+        't2_flair_ax'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or otherwise
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names with a number at every repeated one, so that all are distinct.
+
+    Examples:
+        >>> numbered(["frontal", "lateral", "frontal"])
+        ['frontal', 'lateral', 'frontal_2']
+        >>> numbered(["a", "a", "a_2"])
+        ['a', 'a_2', 'a_2_2']
+    """
+    result: list[str] = []
+    for name in names:
+        free, count = name, 1
+        while free in result:
+            count += 1
+            free = f"{name}_{count}"
+        result.append(free)
+    return result
+
+
+def pictures_of(visits: Sequence[Visit]) -> list[Picture]:
+    """The images of visits in the order of time, with distinct channels inside each visit."""
+    pictures = []
+    for position, visit in enumerate(visits):
+        channels = numbered([channel for channel, _ in visit.images])
+        pictures += [
+            Picture(position, channel, files) for channel, (_, files) in zip(channels, visit.images, strict=True)
+        ]
+    return pictures

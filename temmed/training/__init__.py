@@ -1,0 +1,1 @@
+"""The LightningModule, losses, schedules, callbacks and run set-up."""

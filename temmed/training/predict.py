@@ -1,0 +1,74 @@
+"""From a trained model to prediction tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from temmed.timelines.folder import Timeline
+from temmed.training.module import TimelineModule
+
+
+def predict(
+    module: TimelineModule, loader: DataLoader, timeline: Timeline, questions: pd.DataFrame, trainer: pl.Trainer
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict every question and event of a loader.
+
+    Args:
+        module: the model.
+        loader: batches in any order.
+        timeline: the data, for the times of the positions.
+        questions: the asked questions, for the words of their choices.
+        trainer: says where to run.
+
+    Returns:
+        The tables ``answers``, one row per question, and ``events``, one row per sequence and label.
+    """
+    found = trainer.predict(module, loader) or []
+    choices = dict(zip(questions["question_id"], questions["choices"], strict=True))
+    answers = []
+    for row in (row for part in found for row in part["answers"]):  # type: ignore[index]
+        probabilities = row["probabilities"]
+        best = None if probabilities is None else int(np.argmax(probabilities))
+        answers.append(
+            {
+                **row,
+                "answer": None if best is None else choices[row["question_id"]][best],
+                "confidence": None if best is None else probabilities[best],
+            }
+        )
+    clock = {key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")}
+    events = [
+        {
+            "sequence_id": row["sequence_id"],
+            "label": row["label"],
+            **_interval(np.array(row["presence"]), clock[row["sequence_id"]][row["positions"]]),
+        }
+        for part in found
+        for row in part["events"]  # type: ignore[index]
+    ]
+    columns = ["sequence_id", "label", "onset", "offset", "score"]
+    order = ["question_id", "answer", "probabilities", "value", "confidence", "evidence"]
+    return (
+        pd.DataFrame(answers, columns=order).sort_values("question_id", ignore_index=True),
+        pd.DataFrame(events, columns=columns).sort_values(["sequence_id", "label"], ignore_index=True),
+    )
+
+
+def _interval(presence: np.ndarray, times: np.ndarray) -> dict[str, float | None]:
+    """From the probability that an event is on in each image to an interval.
+
+    The event is taken to be on from the first to the last image in which it is likelier on than off. It begins and
+    ends midway to the neighbouring image; without a later image its end is open.
+    """
+    if not len(presence):
+        return {"onset": None, "offset": None, "score": None}
+    on = np.flatnonzero(presence > 0.5)
+    if not len(on):
+        return {"onset": None, "offset": None, "score": float(1 - presence.max())}
+    first, last = int(on[0]), int(on[-1])
+    onset = times[first] if first == 0 else (times[first - 1] + times[first]) / 2
+    offset = None if last == len(times) - 1 else float((times[last] + times[last + 1]) / 2)
+    return {"onset": float(onset), "offset": offset, "score": float(presence[first : last + 1].mean())}

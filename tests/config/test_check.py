@@ -1,0 +1,116 @@
+"""Values and arguments that compose but cannot work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from temmed.config.check import check
+from temmed.errors import InputError
+
+Composed = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="module")
+def base(composed: Composed) -> DictConfig:
+    return composed("model=memory_fusion")
+
+
+def changed(base: DictConfig, key: str, value: Any) -> DictConfig:
+    """A copy with one key set, new or not, as ``++key=value`` would."""
+    config = copy.deepcopy(base)
+    OmegaConf.update(config, key, value, force_add=True)
+    return config
+
+
+def test_the_defaults_pass(base: DictConfig) -> None:
+    check(base)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("sed", 1, "found 'sed'. Did you mean 'seed'?"),
+        ("data.batchsize", 8, "found 'batchsize'. Did you mean 'batch_size'?"),
+        ("data.split.sead", 8, "found 'sead'. Did you mean 'seed'?"),
+        ("seed", -1, "expected at least 0, found -1"),
+        ("name", "a/b", "no / or space, found 'a/b'"),
+        ("name", "../up", "no / or space, found '../up'"),
+        ("name", "${nope}", "Interpolation key 'nope' not found."),
+        ("name", "???", "It has no default: give name=VALUE."),
+        ("data.batch_size", 0, "expected at least 1, found 0"),
+        ("data.num_workers", -1, "expected at least 0, found -1"),
+        ("data.patients", 0, "expected at least 1, found 0"),
+        ("data.max_questions", 0, "expected at least 1, found 0"),
+        ("data.spatial_dims", 4, "expected 2 or 3, found 4"),
+        ("data.position_dropout", 1.0, "expected less than 1, found 1.0"),
+        ("data.position_dropout", -0.1, "expected at least 0 and less than 1, found -0.1"),
+        ("data.split.by", "patients", "Did you mean 'patient'?"),
+        ("data.split.fractions", [0.5, 0.2, 0.2], "3 positive numbers that sum to 1, found [0.5, 0.2, 0.2]"),
+        ("data.split.fractions", [0.5, 0.5], "3 positive numbers that sum to 1"),
+        ("data.split.fractions", [0.5, 0.6, -0.1], "3 positive numbers that sum to 1"),
+        ("data.inputs", "images", "expected all, text, asked_image or prior_image, found 'images'"),
+        ("data.root", "nowhere", "expected an existing folder, found 'nowhere'"),
+        ("ckpt_path", "nowhere.ckpt", "expected an existing file, found 'nowhere.ckpt'"),
+        ("model.heads.evidnce", 0.1, "Did you mean 'evidence'?"),
+        ("model.reader.heads", 1, "expected at least 3, found 1"),
+        ("model.text.heads", 5, "expected a divisor of model.dim = 64, found 5"),
+        ("trainer.max_epochs", 0, "expected at least 1, found 0"),
+        ("trainer.max_epoch", 5, "expected an argument of Trainer, found 'max_epoch'. Did you mean 'max_epochs'?"),
+        ("optimizer.lr", 0.0, "expected more than 0, found 0.0"),
+        ("optimizer.lr", "high", "expected a number, found 'high'"),
+        ("optimizer.lrr", 0.1, "expected an argument of AdamW, found 'lrr'. Did you mean 'lr'?"),
+        (
+            "model.temporal.capcity",
+            4,
+            "expected an argument of MemoryFusion, found 'capcity'. Did you mean 'capacity'?",
+        ),
+        (
+            "model.temporal.capacity",
+            "four",
+            "expected a whole number, found 'four'. It is an argument of MemoryFusion.",
+        ),
+        ("model.temporal.capacity", "???", "It has no default: give model.temporal.capacity=VALUE."),
+        ("model.temporal.capacity", {"a": 1}, "expected a whole number, found a mapping"),
+        ("model.temporal._target_", "temmed.models.temporal.memory_fusion.MemoryFuson", "Did you mean 'MemoryFusion'?"),
+        ("model.text._target_", "temmed.models.text.built_in.X", "Did you mean 'builtin'?"),
+        ("callbacks.extra", {"_target_": "pytorch_lightning.callbacks.EarlyStopping"}, "the argument 'monitor'"),
+        (
+            "callbacks.extra",
+            {"_target_": "pytorch_lightning.callbacks.EarlyStoping", "monitor": "val/loss"},
+            "Did you mean 'EarlyStopping'?",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(base: DictConfig, key: str, value: Any, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(changed(base, key, value))
+    assert says in str(caught.value)
+    assert caught.value.where.startswith(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.split.fractions", [1 / 3, 1 / 3, 1 / 3]),
+        ("data.patients", None),
+        ("data.position_dropout", 0.0),
+        ("trainer.max_time", "00:01:00:00"),
+        ("optimizer.weight_decay", 0),
+        ("data.batch_size", "${data.size}"),
+        ("name", "my_run-2.b"),
+    ],
+)
+def test_what_can_work_passes(base: DictConfig, key: str, value: Any) -> None:
+    check(changed(base, key, value))
+
+
+def test_a_partial_call_may_lack_arguments(base: DictConfig) -> None:
+    assert base.optimizer._partial_
+    whole = changed(base, "optimizer._partial_", False)
+    with pytest.raises(InputError, match="the argument 'params' of AdamW"):
+        check(whole)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from temmed.evaluation.events import event_truths, judge_events
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split, make_split
+
+
+def truths(*rows: tuple) -> pd.DataFrame:
+    columns = ["sequence_id", "label", "onset_lower", "onset_upper", "offset_lower", "offset_upper"]
+    return pd.DataFrame(rows, columns=columns).assign(patient_id="p", first=0.0, last=100.0)
+
+
+def predicted(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["sequence_id", "label", "onset", "offset"]).assign(score=1.0)
+
+
+NEVER = (np.nan,) * 4
+
+
+def test_truths_are_those_of_the_subset_and_censored(timeline: Timeline, split: Split) -> None:
+    found = event_truths(timeline, split, "test")
+    assert set(found["sequence_id"]) == set(split.sequences("test")["sequence_id"])
+    happens = found[found["label"] == "disc"]
+    assert (happens["offset_upper"] == happens["last"]).all()
+    assert (happens["onset_lower"] >= 0).all()
+    assert found.loc[found["label"] == "square", "onset_upper"].isna().all()
+
+
+def test_events_after_the_subset_are_not_yet_there(timeline: Timeline) -> None:
+    by_time = make_split(timeline, "time")
+    early = event_truths(timeline, by_time, "train").set_index(["sequence_id", "label"])
+    whole = event_truths(timeline, by_time, "test").set_index(["sequence_id", "label"])
+    late = (whole["onset_lower"] >= early["last"]).loc[lambda rows: rows].index
+    assert len(late)
+    assert early.loc[late, "onset_upper"].isna().all()
+
+
+def test_matching_by_label_and_sequence() -> None:
+    true = truths(("s0", "a", 0, 0, 50, 50), ("s0", "b", *NEVER), ("s1", "a", 0, 0, 50, 50))
+    given = predicted(("s0", "a", 0.0, 50.0), ("s0", "b", 10.0, 20.0), ("s0", "c", 1.0, 2.0))
+    judged, intervals = judge_events(true, given)
+    assert judged["tiou"].tolist() == [1.0, 0.0, 0.0]
+    assert intervals["false_alarm"].tolist() == [0.0, 1.0, 1.0]
+
+
+def test_saying_never_is_a_prediction_and_so_is_saying_nothing() -> None:
+    true = truths(("s0", "a", *NEVER), ("s0", "b", *NEVER), ("s0", "c", 0, 0, 50, 50))
+    judged, intervals = judge_events(true, predicted(("s0", "a", np.nan, np.nan), ("s0", "c", np.nan, np.nan)))
+    assert judged["tiou"].tolist() == [1.0, 1.0, 0.0]
+    assert intervals.empty
+
+
+def test_several_events_of_one_label_are_paired_for_the_best() -> None:
+    true = truths(("s0", "a", 0, 0, 20, 20), ("s0", "a", 50, 50, 70, 70))
+    given = predicted(("s0", "a", 55.0, 70.0), ("s0", "a", 0.0, 10.0), ("s0", "a", 90.0, 95.0))
+    judged, intervals = judge_events(true, given)
+    assert judged["tiou"].tolist() == pytest.approx([0.5, 0.75])
+    assert intervals["false_alarm"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_order_of_rows_changes_nothing() -> None:
+    true = truths(("s0", "a", 0, 5, 20, 30), ("s0", "a", 50, 55, 70, 90), ("s1", "b", 10, 12, 40, 41))
+    given = predicted(("s1", "b", 12.0, 39.0), ("s0", "a", 55.0, 70.0), ("s0", "a", 0.0, 10.0))
+    forward, _ = judge_events(true, given)
+    backward, _ = judge_events(true, given.iloc[::-1])
+    pd.testing.assert_frame_equal(forward, backward)
+
+
+def test_open_predictions_last_to_the_end() -> None:
+    judged, _ = judge_events(truths(("s0", "a", 40, 60, 100, 100)), predicted(("s0", "a", 50.0, np.nan)))
+    assert judged[["tiou", "tiou_best"]].to_numpy().tolist() == [[1.0, 1.0]]
+    assert judged["tiou_worst"].tolist() == pytest.approx([40 / 50])

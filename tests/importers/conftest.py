@@ -1,0 +1,136 @@
+"""Real files from installed packages, and DICOM files made up on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom.examples
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from typer.testing import CliRunner, Result
+
+from temmed.cli import app
+from temmed.timelines.folder import Timeline
+from temmed.timelines.importers.build import Outcome, Request, run_import
+from temmed.timelines.importers.plan import Options, Plan
+from temmed.timelines.importers.registry import importer
+
+DicomWriter = Callable[..., Path]
+Importing = Callable[..., tuple[Timeline, Outcome]]
+Planning = Callable[..., Plan]
+Running = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def echo() -> Path:
+    """A real echo cine: 30 colour frames, 33.333 ms apart."""
+    return Path(pydicom.examples.get_path("ybr_color"))
+
+
+@pytest.fixture(scope="session")
+def nibabel_data() -> Path:
+    """Real NIfTI files."""
+    return Path(nibabel.__file__).parent / "tests" / "data"
+
+
+def write(path: Path, pixels: np.ndarray, **elements: Any) -> Path:
+    """Write a DICOM file.
+
+    Args:
+        path: where to.
+        pixels: (rows, columns), (frames, rows, columns) or (rows, columns, 3); integers.
+        elements: further elements by keyword; ``None`` leaves one out.
+    """
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    colour = pixels.ndim == 3 and pixels.shape[-1] == 3
+    frames = pixels.shape[0] if pixels.ndim == 3 and not colour else None
+    values: dict[str, Any] = {
+        "PatientID": "one",
+        "PatientName": "Doe^Jane",
+        "Modality": "CT",
+        "StudyDate": "20200101",
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": "1.2.3.4",
+        "NumberOfFrames": frames,
+        "Rows": pixels.shape[1] if frames else pixels.shape[0],
+        "Columns": pixels.shape[2] if frames else pixels.shape[1],
+        "SamplesPerPixel": 3 if colour else 1,
+        "PhotometricInterpretation": "RGB" if colour else "MONOCHROME2",
+        "BitsAllocated": 8 * pixels.dtype.itemsize,
+        "BitsStored": 8 * pixels.dtype.itemsize,
+        "HighBit": 8 * pixels.dtype.itemsize - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+    }
+    if colour:
+        values["PlanarConfiguration"] = 0
+    for keyword, value in (values | elements).items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    dataset.PixelData = pixels.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path)
+    return path
+
+
+@pytest.fixture
+def dicom() -> DicomWriter:
+    return write
+
+
+@pytest.fixture
+def item() -> Callable[..., Dataset]:
+    """Makes a dataset for a sequence's item."""
+
+    def make(**elements: Any) -> Dataset:
+        made = Dataset()
+        for keyword, value in elements.items():
+            setattr(made, keyword, value)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def importing(tmp_path: Path) -> Importing:
+    """Runs an import and opens what it wrote."""
+
+    def run(name: str, source: Path, options: Options | None = None, **request: Any) -> tuple[Timeline, Outcome]:
+        target = tmp_path / "dataset"
+        asked = Request(source=source, target=target, options=options or Options(), **request)
+        outcome = run_import(importer(name), asked)
+        return Timeline.open(target), outcome
+
+    return run
+
+
+@pytest.fixture
+def planning() -> Planning:
+    """Runs an importer up to its plan, which takes a tenth of an import's time."""
+
+    def run(name: str, source: Path, options: Options | None = None) -> Plan:
+        return importer(name).plan(
+            source, options or Options(), lambda label, function, items: list(map(function, items))
+        )
+
+    return run
+
+
+@pytest.fixture
+def running() -> Running:
+    """Runs ``temmed data import …`` as a user does."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["data", "import", *map(str, arguments)])
+
+    return run
