@@ -83,7 +83,9 @@ def test_another_subset_is_evaluated_where_one_says(finished: Outcome, start: St
     checkpoint = f"ckpt_path={finished.run}/checkpoints/best.ckpt"
     outcome = start(checkpoint, "subset=val", f"out={tmp_path}/val", main="evaluate")
     assert outcome.code == 0, outcome.message
-    assert "val/progression/accuracy" in json.loads((tmp_path / "val" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
+    assert {key.split("/")[0] for key in metrics} == {"val"}
+    assert (tmp_path / "val" / "predictions" / "val" / "answers.parquet").is_file()
 
 
 def test_one_seed_gives_one_result_whatever_the_workers(finished: Outcome, start: Start) -> None:
