@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +17,9 @@ from typer.core import TyperGroup
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.timelines import cli as timelines
+
+if TYPE_CHECKING:
+    from temmed.answering import Reply
 
 #: What a command returns when the user's input cannot be used.
 EXIT_INPUT = 2
@@ -71,6 +75,71 @@ def _is_installed(module: str) -> bool:
 
 if _is_installed("temmed.evaluation.cli"):
     import_module("temmed.evaluation.cli").register(app)
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Of a training run.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A timeline folder.", show_default=False)],
+    ask: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="A question in your own words.", show_default="the folder's own questions"),
+    ] = None,
+    choices: Annotated[
+        str, typer.Option(metavar="A|B|C", help="Its possible answers.")
+    ] = "progressed|stable|regressed",
+    sequence: Annotated[
+        str | None, typer.Option(metavar="ID", help="Ask this sequence only.", show_default="all")
+    ] = None,
+    position: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Ask at this time point, counted from 0.", show_default="the last with an image"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the prediction tables here.", show_default="none")
+    ] = None,
+) -> None:
+    """Answer questions about a timeline folder with a trained model. Not a medical device."""
+    if ask is None and out is None:
+        raise InputError(
+            "--ask or --out",
+            "neither",
+            "temmed predict",
+            "Ask a question with --ask TEXT, or say with --out where the answers to the folder's own are to go.",
+        )
+    from temmed.answering import Asker
+
+    asker = Asker(checkpoint, folder)
+    if ask is not None:
+        _print_reply(asker.ask(ask, [choice.strip() for choice in choices.split("|")], sequence, position, out))
+    elif out is not None:
+        typer.echo(f"Answered {asker.answer_own(out):,} questions.")
+    if out is not None:
+        typer.echo(f"Wrote {out}.")
+
+
+def _print_reply(reply: Reply) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from temmed.scorecard import console
+
+    table = Table("sequence", "asked at", "answer", "probability", "evidence", box=box.SIMPLE_HEAD, pad_edge=False)
+    for answer in reply.answers:
+        cited = zip(answer.evidence, answer.evidence_times, strict=True)
+        table.add_row(
+            escape(answer.sequence_id),
+            f"time point {answer.asked_at} ({answer.time:g} {answer.unit})",
+            escape(answer.answer),
+            f"{100 * answer.probability:.1f} %",
+            ", ".join(f"time point {position} ({time:g} {answer.unit})" for position, time in cited),
+        )
+    console().print(table)
+    if reply.unknown_words:
+        typer.echo(f"Words that the model never saw in training: {', '.join(reply.unknown_words)}.")
 
 
 def main() -> None:

@@ -63,9 +63,11 @@ def _start(name: str, task: Task) -> None:
     def job(config: DictConfig) -> dict[str, float]:
         try:
             return task(config)
-        except InputError as error:
+        except (InputError, KeyboardInterrupt) as error:
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir), Path(config.paths.runs).absolute())
-            raise refuse(error) from None
+            if isinstance(error, InputError):
+                raise refuse(error) from None
+            raise
 
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(name), end="")
@@ -81,8 +83,8 @@ def _start(name: str, task: Task) -> None:
         if full_error == "1" or not _is_about_configuration(error, job.__code__):
             raise
         raise refuse(explain(error, name)) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["interrupted", *filter(None, map(str, interrupt.args))]), file=sys.stderr)
         raise SystemExit(130) from None
     finally:
         if full_error is None:

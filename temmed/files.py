@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from temmed.errors import InputError
 
@@ -71,6 +72,20 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
         path: the file to write; missing parent folders are made.
         data: its whole content; text is written as UTF-8.
     """
+    with atomic_stream(path) as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def atomic_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """As `atomic_write`, for content that is written piece by piece.
+
+    Args:
+        path: the file to write; missing parent folders are made.
+
+    Yields:
+        A stream of bytes beside the target, which takes its name when the block is left normally.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in _abandoned(target, "partial"):
@@ -78,7 +93,7 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     staging = _sibling(target, "partial")
     try:
         with staging.open("wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(staging, target)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from temmed.data.datamodule import (
@@ -29,14 +33,27 @@ from temmed.errors import InputError
 from temmed.evaluation.scoring import Metrics, score, write_metrics
 from temmed.files import atomic_write
 from temmed.predictions.tables import read_predictions, write_predictions
+from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split
-from temmed.training.checkpoint import load_module, read_checkpoint, start_from
+from temmed.timelines.splits import Split, keep_split
+from temmed.training.checkpoint import AtomicCheckpointIO, load_module, read_checkpoint, start_from
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict
+from temmed.training.quiet import without_noise
 from temmed.training.record import describe_environment
 
 _LOG = logging.getLogger(__name__)
+#: What a run writes into its folder before its first checkpoint.
+_WRITTEN = (
+    "config.yaml",
+    "run.json",
+    "hparams.yaml",
+    "metrics.csv",
+    "train.log",
+    "wandb",
+    "events.out.tfevents.*",
+    "checkpoints",
+)
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -51,12 +68,16 @@ def train(config: DictConfig) -> dict[str, float]:
     Raises:
         InputError: the data cannot be used, or the checkpoint to resume from belongs to other data.
     """
-    _quiet()
+    with without_noise():
+        return _train(config)
+
+
+def _train(config: DictConfig) -> dict[str, float]:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     settings = DataSettings(**_plain(config.data))
     timeline = find_timeline(settings, Path(config.paths.cache))
     if not timeline.has("questions"):
-        raise no_questions(timeline, "train", find_split(timeline, settings))
+        raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
     fitted = fit(timeline, split, settings.size)
     model = _plain(config.model)
@@ -78,31 +99,38 @@ def train(config: DictConfig) -> dict[str, float]:
     data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed))
     for subset in ("train", "val", *(("test",) if config.test else ())):
         data.dataset(subset)
-    folder = Path(config.paths.run)
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    record = _record(config, module, timeline, split)
-    atomic_write(folder / "run.json", json.dumps(record, indent=2))
     trainer = _trainer(config)
-    if settings.cache_features:
-        store = _features(module, timeline, settings, Path(config.paths.cache))
-        data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), features=store)
-    started = time.perf_counter()
-    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    record["train_seconds"] = round(time.perf_counter() - started, 2)
-    record["epochs"] = trainer.current_epoch
-    atomic_write(folder / "run.json", json.dumps(record, indent=2))
-    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if not config.test or not trainer.is_global_zero:
-        return logged
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    metrics = judge(load_module(best) if best else module.eval(), timeline, split, settings, "test", folder, config)
-    for logger in trainer.loggers:
-        logger.log_metrics({name: entry["value"] for name, entry in metrics.items() if name.count("/") == 2})
-    _LOG.info("Run folder: %s", folder)
-    return {name: float(entry["value"]) for name, entry in metrics.items()}
+    store = _features(module, timeline, settings, Path(config.paths.cache)) if settings.cache_features else None
+    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), features=store)
+    # Nothing is written before this line, so that a refusal leaves nothing behind.
+    keep_split(split, timeline)
+    folder = Path(config.paths.run)
+    with _run_folder(folder):
+        atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        record = _record(config, module, timeline, split)
+        atomic_write(folder / "run.json", json.dumps(record, indent=2))
+        started = time.perf_counter()
+        _fit(trainer, module, data, config.ckpt_path)
+        record["train_seconds"] = round(time.perf_counter() - started, 2)
+        record["epochs"] = trainer.current_epoch
+        atomic_write(folder / "run.json", json.dumps(record, indent=2))
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if config.test and trainer.is_global_zero:
+            trained = load_module(best) if best else module.eval()
+            metrics = judge(trained, timeline, split, settings, "test", folder, config)
+            for logger in trainer.loggers:
+                logger.log_metrics({name: m["value"] for name, m in metrics.items() if name.count("/") == 2})
+            logged = {name: float(entry["value"]) for name, entry in metrics.items()}
+        _finish(trainer)
+    if trainer.is_global_zero:
+        places: dict[str, str | Path] = {"Run folder": folder}
+        if best:
+            places["Checkpoint"] = Path(best)
+        if config.test:
+            places |= {"All scores": folder / "metrics.json", "Next": f"temmed compare {shortened(folder.parent)}"}
+        print_places(places)
+    return logged
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -114,7 +142,11 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     Raises:
         InputError: the data or the split differ from those of the checkpoint, unless they were named on purpose.
     """
-    _quiet()
+    with without_noise():
+        return _evaluate(config)
+
+
+def _evaluate(config: DictConfig) -> dict[str, float]:
     content = read_checkpoint(config.ckpt_path)
     module = load_module(config.ckpt_path)
     provenance = content["hyper_parameters"]["provenance"]
@@ -135,7 +167,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     run = Path(config.ckpt_path).absolute().parent.parent
     folder = Path(config.out) if config.out is not None else run / "evaluations" / config.subset
     metrics = judge(module, timeline, split, settings, config.subset, folder, config)
-    _LOG.info("Predictions and metrics: %s", folder)
+    places = {"Predictions": folder / "predictions" / config.subset, "All scores": folder / "metrics.json"}
+    print_places({**places, "Next": f"temmed compare {shortened(run.parent)}"} if config.subset == "test" else places)
     return {name: float(entry["value"]) for name, entry in metrics.items()}
 
 
@@ -157,9 +190,7 @@ def judge(
     write_predictions(folder / "predictions" / subset, answers, events if timeline.has("events") else None)
     metrics = score(timeline, split, subset, read_predictions(folder / "predictions" / subset))
     write_metrics(folder / "metrics.json", metrics)
-    for name, entry in metrics.items():
-        if name.count("/") == 2 and "low" in entry:
-            _LOG.info("%-40s %8.3f  [%.3f, %.3f]  n=%d", name, *(entry[k] for k in ("value", "low", "high", "n")))
+    print_scores(metrics, subset)
     return metrics
 
 
@@ -169,10 +200,42 @@ def _plain(node: Any) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _quiet() -> None:
-    """Leave out Lightning's tips and device lists, which say nothing about the run."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+@contextmanager
+def _run_folder(folder: Path) -> Iterator[None]:
+    """A run that the user's input or Ctrl-C stops before its first checkpoint leaves nothing in its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = set(folder.iterdir())
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        if any(folder.glob("checkpoints/*.ckpt")):
+            raise
+        for path in {path for pattern in _WRITTEN for path in folder.glob(pattern)} - before:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        raise
+
+
+def _fit(trainer: pl.Trainer, module: TimelineModule, data: TimelineDataModule, checkpoint: str | None) -> None:
+    """Train. Lightning answers Ctrl-C by leaving the process with code 1; here it stays a `KeyboardInterrupt`."""
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+    if trainer.interrupted:
+        last = Path(getattr(trainer.checkpoint_callback, "last_model_path", ""))
+        raise KeyboardInterrupt(f"add ckpt_path={shortened(last)} to the same command to go on" if last.name else "")
+
+
+def _finish(trainer: pl.Trainer) -> None:
+    """Close a W&B run: the next run of a sweep would be logged into it otherwise."""
+    if any(isinstance(logger, pl.loggers.WandbLogger) for logger in trainer.loggers):
+        import wandb
+
+        wandb.finish()
 
 
 def _split_record(split: Split) -> dict[str, Any]:
@@ -215,14 +278,22 @@ def _trainer(config: DictConfig) -> pl.Trainer:
     logger: Any = False
     if "_target_" in config.logger:
         logger = instantiate(_with_login(config.logger))
+    remedy = "Choose other trainer settings, for instance trainer=cpu."
     checkpointing = any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks)
-    return instantiate(
-        config.trainer,
-        callbacks=callbacks,
-        logger=logger,
-        enable_checkpointing=checkpointing,
-        use_distributed_sampler=False,
-    )
+    try:
+        return instantiate(
+            config.trainer,
+            callbacks=callbacks,
+            logger=logger,
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=checkpointing,
+            use_distributed_sampler=False,
+        )
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, MisconfigurationException):
+            raise
+        reason = str(error.__cause__).strip().rstrip(".")
+        raise InputError("settings that this machine can run", reason, "trainer", remedy) from error
 
 
 def _with_login(logger: DictConfig) -> DictConfig:

@@ -17,6 +17,7 @@ from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, ValueScale, training_texts
 from temmed.data.images import ImageSource
+from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
 from temmed.data.tokenizer import Tokenizer
@@ -67,9 +68,7 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
             "data.root or data.modality", "neither", "data", "Name your folder: data=folder data.root=DIR."
         )
     patients = settings.patients or 3200
-    name = (
-        f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
-    )
+    name = f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
     root = cache / name
     if root.exists() and not settings.overwrite:
         return Timeline.open(root)
@@ -132,9 +131,7 @@ def _normalisation(
     channels = tuple(sorted(pixels))
     totals = [np.sum(pixels[channel], axis=0) for channel in channels]
     mean = tuple(float(total / n) for total, _, n in totals)
-    deviation = tuple(
-        float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals
-    )
+    deviation = tuple(float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals)
     return channels, mean, deviation, spatial
 
 
@@ -202,11 +199,11 @@ class TimelineDataModule(pl.LightningDataModule):
             world_size=trainer.world_size if distributed and trainer else 1,
         )
         workers = self.settings.num_workers
-        return DataLoader(
-            dataset,
+        return TimelineLoader(
+            Caught(dataset),
             batch_sampler=sampler,
             num_workers=workers,
-            collate_fn=Collator(self.settings.reports),
+            collate_fn=CaughtCollator(Collator(self.settings.reports)),
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context="spawn" if workers else None,
@@ -226,10 +223,10 @@ class TimelineDataModule(pl.LightningDataModule):
         return self.loader("val")
 
 
-def no_questions(timeline: Timeline, subset: str, split: Split) -> InputError:
-    """The refusal to train or test on a subset without questions."""
+def no_questions(timeline: Timeline, subset: str, split: Split | None) -> InputError:
+    """The refusal to train or test on a subset without questions; without a split, on a folder without any."""
     root = timeline.root
-    if not timeline.has("questions"):
+    if split is None or not timeline.has("questions"):
         return InputError(
             "questions to train on",
             "images only (the folder has no questions table)",
@@ -245,9 +242,9 @@ def no_questions(timeline: Timeline, subset: str, split: Split) -> InputError:
 
 
 def find_split(timeline: Timeline, settings: DataSettings) -> Split:
-    """The split of the settings: loaded if it was written before, else made and written."""
+    """The split of the settings: loaded if it was written before, else made and not yet written."""
     rule = settings.split
-    return get_split(timeline, rule["by"], int(rule["seed"]), tuple(rule["fractions"]))
+    return get_split(timeline, rule["by"], int(rule["seed"]), tuple(rule["fractions"]), keep=False)
 
 
 def load_named_split(timeline: Timeline, name: str) -> Split:

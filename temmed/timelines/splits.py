@@ -258,9 +258,20 @@ def load_split(root: Path, name: str, timeline: Timeline) -> Split:
 
 
 def get_split(
-    timeline: Timeline, by: str = "patient", seed: int = 0, fractions: tuple[float, ...] = DEFAULT_FRACTIONS
+    timeline: Timeline,
+    by: str = "patient",
+    seed: int = 0,
+    fractions: tuple[float, ...] = DEFAULT_FRACTIONS,
+    keep: bool = True,
 ) -> Split:
-    """The split of a rule and seed: the written one if there is one, else a new one, which is then written.
+    """The split of a rule and seed: the written one if there is one, else a new one.
+
+    Args:
+        timeline: what to divide.
+        by: see `make_split`, as for ``seed`` and ``fractions``.
+        seed: of the hash.
+        fractions: shares of train, val and test.
+        keep: write a new one at once; else it is for the caller to `keep_split` it once it has proved of use.
 
     Raises:
         InputError: the written split was made with another rule or other fractions, or from other patients.
@@ -268,11 +279,8 @@ def get_split(
     split = make_split(timeline, by, seed, fractions)
     path = timeline.root / FOLDER / f"{split.name}.csv"
     if not path.is_file():
-        try:
-            save_split(split, timeline.root)
-        except OSError as error:
-            # A shared, read-only folder: the hash gives everyone the same split all the same.
-            _LOG.warning("The split is not kept, as %s cannot be written: %s", path, error.strerror)
+        if keep:
+            keep_split(split, timeline)
         return split
     written = load_split(timeline.root, split.name, timeline)
     remedy = f"Remove {path} to have it made again, or use another seed."
@@ -292,6 +300,18 @@ def get_split(
             remedy + " Nobody who was there moves to another subset.",
         )
     return written
+
+
+def keep_split(split: Split, timeline: Timeline) -> None:
+    """Write a split into its timeline folder unless it is there."""
+    path = timeline.root / FOLDER / f"{split.name}.csv"
+    if path.is_file():
+        return
+    try:
+        save_split(split, timeline.root)
+    except OSError as error:
+        # A shared, read-only folder: the hash gives everyone the same split all the same.
+        _LOG.warning("The split is not kept, as %s cannot be written: %s", path, error.strerror)
 
 
 def read_split_frame(path: Path) -> pd.DataFrame:

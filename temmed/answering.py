@@ -1,0 +1,292 @@
+"""Ask a trained model about any timeline folder: new questions in one's own words, or the folder's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+
+from temmed.data.batch import IGNORE
+from temmed.data.collate import Collator
+from temmed.data.dataset import Inputs, Reports, SequenceDataset
+from temmed.data.images import ImageSource
+from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
+from temmed.data.records import Question, Record, build_records
+from temmed.data.tokenizer import UNKNOWN, Tokenizer
+from temmed.errors import InputError
+from temmed.predictions.tables import write_predictions
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split
+from temmed.training.checkpoint import load_module
+from temmed.training.module import TimelineModule
+from temmed.training.predict import predict
+from temmed.training.quiet import without_noise
+
+#: Choices of a question that are not given.
+VERDICTS = ("progressed", "stable", "regressed")
+#: Sequences per batch.
+_BATCH = 8
+#: Splits need a subset; a folder that is only asked has one.
+_SUBSET = "test"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one sequence.
+
+    Attributes:
+        sequence_id: the sequence.
+        asked_at: the position asked at; nothing later was read.
+        time: of that position, in ``unit``.
+        unit: the sequence's time unit.
+        answer: the likeliest choice.
+        probability: of that choice.
+        evidence: positions the answer rests on, by the model's own account.
+        evidence_times: their times.
+    """
+
+    sequence_id: str
+    asked_at: int
+    time: float
+    unit: str
+    answer: str
+    probability: float
+    evidence: tuple[int, ...]
+    evidence_times: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """All answers to one prompt, and the words of it that the checkpoint never saw in training."""
+
+    answers: list[Answer]
+    unknown_words: list[str]
+
+
+class Asker:
+    """A trained model and a folder that it can read.
+
+    Args:
+        checkpoint: of a training run.
+        root: a timeline folder; it needs no questions.
+
+    Raises:
+        InputError: one of them cannot be used, or the folder's images are not what the model was fitted to.
+    """
+
+    def __init__(self, checkpoint: Path, root: Path) -> None:
+        self.module: TimelineModule = load_module(checkpoint)
+        self.timeline = Timeline.open(root)
+        self.source = ImageSource(self.timeline)
+        saved = self.module.hparams["provenance"]["data"]
+        self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
+        _check_images(self.timeline, self.source, self.module)
+        self.split = _whole(self.timeline)
+
+    def ask(
+        self,
+        prompt: str,
+        choices: Sequence[str] = VERDICTS,
+        sequence: str | None = None,
+        position: int | None = None,
+        out: Path | None = None,
+    ) -> Reply:
+        """Ask one question of every sequence, or of one.
+
+        Args:
+            prompt: the question.
+            choices: the possible answers.
+            sequence: its id; all by default.
+            position: asked there, with nothing later read; the last one with an image by default.
+            out: also write the prediction table ``answers`` into this folder.
+
+        Raises:
+            InputError: there is no such sequence or position, the position has no image, or the model cannot tell
+                the choices apart.
+        """
+        encoded = _encode_choices(self.module.fitted.tokenizer, choices)
+        tokens = self.module.fitted.tokenizer.encode(prompt)
+        records = []
+        for record in self._records(sequence):
+            asked_at = _position(record, position)
+            question = Question(
+                identity=f"ask:{record.sequence_id}",
+                task="ask",
+                text=prompt,
+                prompt=tokens,
+                choices=encoded,
+                asked_at=asked_at,
+                answer=IGNORE,
+                truth=None,
+                value=float("nan"),
+                evidence=[asked_at],
+            )
+            records.append(_until(record, asked_at, question))
+        questions = pd.DataFrame(
+            {
+                "question_id": [record.questions[0].identity for record in records],
+                "choices": [list(choices)] * len(records),
+            }
+        )
+        table, _ = self._predict(records, questions)
+        if out is not None:
+            write_predictions(out, table, None)
+        rows = table.set_index("question_id")
+        answers = [self._answer(record, rows.loc[record.questions[0].identity]) for record in records]
+        return Reply(answers, _unknown_words(self.module.fitted.tokenizer, prompt, choices))
+
+    def answer_own(self, out: Path) -> int:
+        """Answer the folder's own questions and write the prediction tables into ``out``.
+
+        Returns:
+            How many were answered.
+
+        Raises:
+            InputError: the folder has no questions.
+        """
+        questions = self.timeline.table("questions")
+        if questions.empty:
+            raise InputError(
+                "questions to answer", "none in the folder", str(self.timeline.root), "Ask one with --ask TEXT."
+            )
+        records = build_records(self.timeline, self.split, _SUBSET, self.module.fitted)
+        answers, events = self._predict(records, questions)
+        write_predictions(out, answers, events if self.timeline.has("events") else None)
+        return len(answers)
+
+    def _records(self, sequence: str | None) -> list[Record]:
+        records = build_records(self.timeline, self.split, _SUBSET, self.module.fitted, needs_questions=False)
+        if sequence is None:
+            return [record for record in records if record.imaged.any()]
+        chosen = [record for record in records if record.sequence_id == sequence]
+        if not chosen:
+            some = ", ".join(record.sequence_id for record in records[:5])
+            raise InputError(
+                "the id of a sequence of the folder",
+                repr(sequence),
+                str(self.timeline.root),
+                f"It has {len(records)}, such as {some}.",
+            )
+        return chosen
+
+    def _predict(self, records: list[Record], questions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        dataset = SequenceDataset(records, self.source, self.module.fitted, inputs=self.inputs, reports=self.reports)
+        loader = TimelineLoader(
+            Caught(dataset), batch_size=_BATCH, collate_fn=CaughtCollator(Collator(self.reports)), shuffle=False
+        )
+        with without_noise():
+            trainer = pl.Trainer(
+                devices=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,
+            )
+            return predict(self.module, loader, self.timeline, questions, trainer)
+
+    def _answer(self, record: Record, row: Any) -> Answer:
+        asked_at = record.questions[0].asked_at
+        of_sequence = self.timeline.table("timepoints").query("sequence_id == @record.sequence_id")
+        clock = of_sequence.set_index("position")["time"].astype(float)
+        units = self.timeline.table("sequences").set_index("sequence_id")["time_unit"]
+        # A probe is shown one position, which it calls its first, or none.
+        evidence = {"all": tuple(row["evidence"]), "text": ()}.get(self.inputs, (asked_at,))
+        return Answer(
+            sequence_id=record.sequence_id,
+            asked_at=asked_at,
+            time=float(clock[asked_at]),
+            unit=str(units[record.sequence_id]),
+            answer=str(row["answer"]),
+            probability=float(row["confidence"]),
+            evidence=evidence,
+            evidence_times=tuple(float(clock[position]) for position in evidence),
+        )
+
+
+def _whole(timeline: Timeline) -> Split:
+    """All sequences in one subset."""
+    sequences = timeline.table("sequences")[["sequence_id", "patient_id"]]
+    lengths = sequences["sequence_id"].map(timeline.table("timepoints").groupby("sequence_id").size())
+    frame = sequences.assign(subset=_SUBSET, first_asked=0, last_asked=lengths - 1)
+    return Split("whole", "file", 0, frame)
+
+
+def _until(record: Record, position: int, question: Question) -> Record:
+    """The record up to a position, with one question and nothing to score."""
+    return replace(
+        record,
+        times=record.times[: position + 1],
+        imaged=record.imaged[: position + 1],
+        questions=[question],
+        events=[],
+        statements=[],
+        reports=[report for report in record.reports if report[1] <= position],
+    )
+
+
+def _position(record: Record, position: int | None) -> int:
+    imaged = np.flatnonzero(record.imaged)
+    if position is None and len(imaged):
+        return int(imaged[-1])
+    where = f"sequence {record.sequence_id}"
+    if position is not None and not 0 <= position < len(record.times):
+        raise InputError(
+            f"a position from 0 to {len(record.times) - 1}", str(position), where, "Choose one that it has."
+        )
+    if position is None or position not in imaged:
+        there = ", ".join(map(str, imaged)) or "none"
+        found = "no image at any position" if position is None else f"position {position}, which has none"
+        raise InputError("a position with an image", found, where, f"Positions with one: {there}.")
+    return position
+
+
+def _check_images(timeline: Timeline, source: ImageSource, module: TimelineModule) -> None:
+    """Refuse images of other channels or another number of dimensions than the model was fitted to."""
+    remedy = "Ask a checkpoint that was trained on such images, or import the folder with the same channel names."
+    expected = module.fitted.channels
+    found: set[str] = set()
+    # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
+    samples = timeline.table("images").drop_duplicates("channel")
+    for sequence, position in zip(samples["sequence_id"].tolist(), samples["position"].tolist(), strict=True):
+        found |= set(source.read(sequence, {position})[position])
+    if found != set(expected):
+        raise InputError(
+            f"channels {', '.join(expected)}, which the checkpoint was fitted to",
+            ", ".join(sorted(found)) or "no images",
+            str(timeline.root),
+            remedy,
+        )
+    dims = set(timeline.table("sequences")["spatial_dims"].astype(int))
+    if dims != {len(module.fitted.spatial)}:
+        raise InputError(
+            f"images of {len(module.fitted.spatial)} dimensions, which the checkpoint was fitted to",
+            " and ".join(map(str, sorted(dims))),
+            str(timeline.root),
+            remedy,
+        )
+
+
+def _encode_choices(tokenizer: Tokenizer, choices: Sequence[str]) -> list[list[int]]:
+    if len(choices) < 2:
+        raise InputError("two or more choices", repr("|".join(choices)), "--choices", 'Write them as "yes|no".')
+    encoded = [tokenizer.encode(choice) for choice in choices]
+    for n, choice in enumerate(encoded):
+        if choice in encoded[:n]:
+            same = choices[encoded.index(choice)]
+            raise InputError(
+                "choices that the checkpoint can tell apart",
+                f"{same!r} and {choices[n]!r}, which are the same to it",
+                "--choices",
+                "It knows the words that it was trained with; use those.",
+            )
+    return encoded
+
+
+def _unknown_words(tokenizer: Tokenizer, prompt: str, choices: Sequence[str]) -> list[str]:
+    words = (word.strip(".,;:?!()\"'") for text in (prompt, *choices) for word in text.split())
+    return list(dict.fromkeys(word for word in words if word and UNKNOWN in tokenizer.encode(word)))

@@ -1,0 +1,162 @@
+"""Processes that are killed or interrupted: what is there afterwards is whole, and the next start goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from temmed.config.paths import conf_dir
+from temmed.timelines.folder import Timeline
+from temmed.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+
+#: See conftest.
+Start = Callable[..., Any]
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(conf_dir()).parent
+#: Longer than any test lets it run.
+ENDLESS = (
+    "debug=fast",
+    "data.patients=24",
+    "logger=csv",
+    "trainer.max_epochs=100000",
+    "callbacks.early_stopping.patience=100000",
+)
+#: Seconds that a start may take on a busy machine.
+PATIENCE = 240
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def launch(tmp_path: Path, place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start ``train.py`` as a process group of its own, in an empty folder."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*overrides: str, cache: Path = place / "data_cache") -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "train.py"), *overrides],
+            cwd=tmp_path,
+            env={**os.environ, "TEMMED_DATA": str(cache), "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_set_whose_writing_was_killed_is_written_again(
+    launch: Callable[..., subprocess.Popen[str]], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    process = launch("debug=fast", "data.patients=20000", cache=cache)
+    wait_for(lambda: list(cache.glob(".*partial*/images/*")), process)
+    kill(process)
+    assert not [path for path in cache.iterdir() if not path.name.startswith(".")]
+    (left,) = cache.iterdir()
+    # The same folder with few patients takes the place of the one that was being written.
+    whole = left.name[1:].partition(".partial")[0]
+    left.rename(left.with_name(left.name.replace("-20000x", "-24x")))
+    monkeypatch.setenv("TEMMED_DATA", str(cache))
+    assert start("test=false").code == 0
+    (folder,) = cache.iterdir()
+    assert folder.name == whole.replace("-20000x", "-24x")
+    timeline = Timeline.open(folder)
+    assert timeline.meta.fingerprint == timeline.recorded_fingerprint
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(
+    launch: Callable[..., subprocess.Popen[str]], start: Start, tmp_path: Path, finished: Any
+) -> None:
+    process = launch(*ENDLESS)
+    wait_for(lambda: list(tmp_path.glob("runs/**/last.ckpt")), process)
+    # Checkpoints follow each other closely here, so that a kill at any time is often in the middle of one.
+    time.sleep(1.3)
+    kill(process)
+    (last,) = tmp_path.glob("runs/**/last.ckpt")
+    epoch = read_checkpoint(last)["epoch"]
+    read_checkpoint(last.with_name("best.ckpt"))
+    outcome = start(f"ckpt_path={last}", f"trainer.max_epochs={epoch + 2}", "scheduler=cosine")
+    assert read_checkpoint(outcome.run / "checkpoints" / "last.ckpt")["epoch"] == epoch + 1
+
+
+def test_a_checkpoint_is_old_or_new_whenever_the_process_dies(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    code = (
+        "import sys, torch; from temmed.training.checkpoint import AtomicCheckpointIO as Write\n"
+        "for n in range(10**9): Write().save_checkpoint({'n': n, 'x': torch.full((200_000,), n)}, sys.argv[1])"
+    )
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        )
+        try:
+            before = path.stat().st_mtime_ns if path.exists() else 0
+            wait_for(lambda before=before: path.exists() and path.stat().st_mtime_ns > before, process)
+            time.sleep(0.05)
+        finally:
+            process.kill()
+            process.wait()
+        content = torch.load(path, weights_only=True)
+        assert (content["x"] == content["n"]).all()
+    AtomicCheckpointIO().save_checkpoint({"n": -1}, path)
+    assert [found.name for found in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_ctrl_c_says_how_to_go_on(
+    launch: Callable[..., subprocess.Popen[str]], start: Start, tmp_path: Path, finished: Any
+) -> None:
+    process = launch(*ENDLESS)
+    wait_for(lambda: list(tmp_path.glob("runs/**/last.ckpt")), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    (last,) = tmp_path.glob("runs/**/last.ckpt")
+    (line,) = message.strip().splitlines()
+    assert line == f"interrupted: add ckpt_path={last.relative_to(tmp_path)} to the same command to go on"
+    epoch = read_checkpoint(last)["epoch"]
+    assert start(f"ckpt_path={last}", f"trainer.max_epochs={epoch + 2}", "test=false").code == 0
+
+
+def test_ctrl_c_while_the_set_is_written_leaves_nothing(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    process = launch("debug=fast", "data.patients=20000", cache=cache)
+    wait_for(lambda: list(cache.glob(".*partial*/images/*")), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert message.strip().splitlines()[-1] == "interrupted"
+    assert "Traceback" not in message
+    assert not list(cache.iterdir())
+    assert not list(tmp_path.glob("runs/**/*seed0"))

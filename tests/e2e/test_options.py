@@ -1,0 +1,65 @@
+"""Every option of the configuration trains one step, found in ``conf/`` and not by a list kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from temmed.config.paths import conf_dir
+
+#: See conftest.
+Start = Callable[..., Any]
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
+
+
+def check_scores(metrics: dict[str, Any]) -> None:
+    for entry in metrics.values():
+        assert np.isfinite(entry["value"])
+
+
+@pytest.mark.parametrize("name", options("model/temporal"))
+def test_every_temporal_head_trains_in_the_default_model(start: Start, name: str) -> None:
+    check_scores(start("model=default", f"model/temporal={name}").metrics())
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_every_named_model_trains(start: Start, name: str) -> None:
+    start(f"model={name}", "test=false").run  # noqa: B018
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_trains(start: Start, name: str) -> None:
+    outcome = start("model=static", f"experiment={name}")
+    check_scores(outcome.metrics())
+
+
+@pytest.mark.parametrize("group", ["optimizer", "scheduler"])
+def test_every_optimizer_and_schedule_trains(start: Start, group: str) -> None:
+    for name in options(group):
+        assert start("model=static", f"{group}={name}", "test=false").code == 0
+
+
+@pytest.mark.parametrize("reports", ["past", "all"])
+def test_reports_can_be_input(start: Start, reports: str) -> None:
+    check_scores(start(f"data.reports={reports}").metrics())
+
+
+def test_volumes_train(start: Start) -> None:
+    check_scores(start("data.spatial_dims=3", "data.size=16", "data.patients=16").metrics())
+
+
+def test_a_folder_split_by_time_trains(start: Start, folder: Path) -> None:
+    run = start("data=folder", f"data.root={folder}", "data.split.by=time")
+    check_scores(run.metrics())
+    assert (folder / "splits" / "time_seed0.csv").is_file()
+
+
+def test_accumulated_batches_train(start: Start) -> None:
+    assert start("trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=3", "test=false").code == 0
