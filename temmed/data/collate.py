@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: t
     return torch.from_numpy(array)
 
 
-def _longest(lists: Sequence[Sequence[Any]], least: int = 0) -> int:
+def _longest(lists: Sequence[Sized], least: int = 0) -> int:
     return max([least, *map(len, lists)])
 
 
@@ -38,7 +38,7 @@ def _tokens(texts: list[list[list[int]]]) -> Tensor:
     return _padded(texts, (len(texts), _longest(texts), length), 0, torch.long)
 
 
-def _mask(lists: Sequence[Sequence[Any]]) -> Tensor:
+def _mask(lists: Sequence[Sized]) -> Tensor:
     width = _longest(lists)
     return torch.tensor([len(row) for row in lists]).unsqueeze(1) > torch.arange(width)
 

@@ -67,9 +67,7 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
             "data.root or data.modality", "neither", "data", "Name your folder: data=folder data.root=DIR."
         )
     patients = settings.patients or 2000
-    name = (
-        f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
-    )
+    name = f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
     root = cache / name
     if root.exists() and not settings.overwrite:
         return Timeline.open(root)
@@ -132,9 +130,7 @@ def _normalisation(
     channels = tuple(sorted(pixels))
     totals = [np.sum(pixels[channel], axis=0) for channel in channels]
     mean = tuple(float(total / n) for total, _, n in totals)
-    deviation = tuple(
-        float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals
-    )
+    deviation = tuple(float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals)
     return channels, mean, deviation, spatial
 
 

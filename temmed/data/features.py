@@ -32,9 +32,11 @@ class FeatureStore:
         self._array = np.load(folder / "features.npy", mmap_mode="r")
 
     def __getstate__(self) -> dict[str, Path]:
+        """The place alone: each worker maps the file itself."""
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Path]) -> None:
+        """Open the file again."""
         self.__init__(state["folder"])  # type: ignore[misc]
 
     def read(self, sequence_id: str, positions: list[int]) -> Tensor:

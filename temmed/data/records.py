@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from temmed.data.fitted import Fitted
 from temmed.timelines.folder import Timeline
 from temmed.timelines.schema import TIME_UNITS
 from temmed.timelines.splits import Split
+from temmed.timelines.tables import named_rows
 
 
 @dataclass
@@ -110,7 +112,7 @@ def build_records(
     records: dict[str, Record] = {}
     times = {key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")}
     imaged = {key: group.to_numpy() for key, group in timeline.table("images").groupby("sequence_id")["position"]}
-    for row in timeline.table("sequences").itertuples(index=False):
+    for row in named_rows(timeline.table("sequences")):
         if row.sequence_id not in last:
             continue
         factor = TIME_UNITS[row.time_unit][1]
@@ -118,23 +120,23 @@ def build_records(
         has_image = np.isin(np.arange(len(clock)), imaged.get(row.sequence_id, []))
         record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image)
         records[row.sequence_id] = record
-    for question in split.questions(timeline, subset).itertuples(index=False):
+    for question in named_rows(split.questions(timeline, subset)):
         records[question.sequence_id].questions.append(_question(question, fitted))
     units = dict(timeline.table("sequences")[["sequence_id", "time_unit"]].itertuples(index=False, name=None))
-    for event in timeline.table("events").itertuples(index=False):
+    for event in named_rows(timeline.table("events")):
         if (found := records.get(event.sequence_id)) is not None:
             bounds = np.array([event.onset_lower, event.onset_upper, event.offset_lower, event.offset_upper], float)
             interval = bounds * TIME_UNITS[units[event.sequence_id]][1]
             targets = event_targets(interval, found.times, found.imaged)
             found.events.append(Event(event.label, encode(event.label), targets, tuple(interval)))
-    for statement in timeline.table("statements").itertuples(index=False):
+    for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)
         if found is not None and statement.position < len(found.times):
             found.statements.append(
                 Statement(encode(statement.text), int(statement.position), bool(statement.consistent))
             )
     reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
-    for report in reports.itertuples(index=False):
+    for report in named_rows(reports):
         found = records.get(report.sequence_id)
         if found is not None and report.position < len(found.times):
             found.reports.append((encode(report.text), int(report.position)))
@@ -142,19 +144,19 @@ def build_records(
     return sorted(kept, key=lambda record: record.sequence_id)
 
 
-def _question(row: object, fitted: Fitted) -> Question:
+def _question(row: Any, fitted: Fitted) -> Question:
     encode = fitted.tokenizer.encode
-    choices = [] if row.choices is None or isinstance(row.choices, float) else list(row.choices)  # type: ignore[attr-defined]
-    truth = row.answer if isinstance(row.answer, str) else None  # type: ignore[attr-defined]
-    value = np.array([np.nan if pd.isna(row.value) else row.value], float)  # type: ignore[attr-defined]
-    evidence = row.evidence  # type: ignore[attr-defined]
+    choices = [] if row.choices is None or isinstance(row.choices, float) else list(row.choices)
+    truth = row.answer if isinstance(row.answer, str) else None
+    value = np.array([np.nan if pd.isna(row.value) else row.value], np.float64)
+    evidence = row.evidence
     return Question(
-        identity=row.question_id,  # type: ignore[attr-defined]
-        task=row.task,  # type: ignore[attr-defined]
-        text=row.prompt,  # type: ignore[attr-defined]
-        prompt=encode(row.prompt),  # type: ignore[attr-defined]
+        identity=row.question_id,
+        task=row.task,
+        text=row.prompt,
+        prompt=encode(row.prompt),
         choices=[encode(choice) for choice in choices],
-        asked_at=int(row.asked_at),  # type: ignore[attr-defined]
+        asked_at=int(row.asked_at),
         answer=choices.index(truth) if truth in choices else IGNORE,
         truth=truth,
         value=float(fitted.values.forward(value)[0]),

@@ -68,7 +68,9 @@ def start_from(module: TimelineModule, path: str | Path, parts: Sequence[str]) -
         own = {k: v for k, v in module.state_dict().items() if k == prefix or k.startswith(prefix + ".")}
         if not own:
             raise InputError(f"parts among {', '.join(known)}", repr(part), "model.start_parts", "Correct the name.")
-        wrong = [k for k, v in own.items() if k not in content["state_dict"] or content["state_dict"][k].shape != v.shape]
+        wrong = [
+            k for k, v in own.items() if k not in content["state_dict"] or content["state_dict"][k].shape != v.shape
+        ]
         if wrong:
             raise InputError(
                 f"the same shapes in {part}", f"{wrong[0]} differs", str(path), "Use the same model.* settings."

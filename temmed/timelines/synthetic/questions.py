@@ -8,6 +8,7 @@ elapsed time and asked position, so that neither the wording nor the asked image
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from temmed.prompts.questions import NEVER, PROGRESSION_CHOICES, elapsed, render, time_point
 from temmed.timelines.schema import PROGRESSION_BOUND, PROGRESSION_MARGIN, horizon_bin
 from temmed.timelines.synthetic.courses import Course, Finding
+from temmed.timelines.tables import named_rows
 
 #: Mean number of questions per sequence, by task.
 PER_SEQUENCE = {"progression": 7.0, "measurement_pairs": 2.0, "event": 2.0}
@@ -81,7 +83,7 @@ def _cells(values: pd.Series, by: list[pd.Series], count: int) -> pd.Series:
 
 def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.DataFrame:
     """Keep equally many of each verdict in every cell, ``wanted`` questions in all at the most."""
-    table = table.sample(frac=1.0, random_state=rng.integers(2**31)).reset_index(drop=True)
+    table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
     stratum = [table["template"], table["steps"].clip(upper=LONG_HORIZON)]
     # Equal classes of each covariate inside its stratum; sizes finest, for they are what an image shows best.
     size = np.floor(np.log(table["size_last"]) / SIZE_CELL)
@@ -119,7 +121,7 @@ def _level(sizes: NDArray, wanted: int) -> float:
 def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     table = _balance(_progression_candidates(courses), int(PER_SEQUENCE["progression"] * len(courses)), rng)
     rows = []
-    for row, phrasing in zip(table.itertuples(index=False), rng.integers(0, 2, len(table)), strict=True):
+    for row, phrasing in zip(named_rows(table), rng.integers(0, 2, len(table)), strict=True):
         course = courses[row.course]
         finding = course.findings[row.finding]
         if row.template == "progression_elapsed":
@@ -143,16 +145,17 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     return rows
 
 
-def _row(course: Course, finding: int | None, **fields: object) -> dict:
-    evidence = fields.get("evidence")
-    row = {"course": course.index, "finding": finding, "evidence_kind": "positions", **fields}
-    if evidence:
-        asked_at = int(fields["asked_at"])  # type: ignore[call-overload]
-        row["horizon_steps"] = asked_at - min(evidence)  # type: ignore[call-overload]
-        row["horizon_time"] = float(course.times[asked_at] - course.times[min(evidence)])  # type: ignore[call-overload]
-    else:
-        row["evidence_kind"] = "absence"
-    return row
+def _row(course: Course, finding: int | None, *, asked_at: int, evidence: list[int], **fields: Any) -> dict[str, Any]:
+    row = {"course": course.index, "finding": finding, "asked_at": asked_at, "evidence": evidence, **fields}
+    if not evidence:
+        return {**row, "evidence_kind": "absence"}
+    first = min(evidence)
+    return {
+        **row,
+        "evidence_kind": "positions",
+        "horizon_steps": asked_at - first,
+        "horizon_time": float(course.times[asked_at] - course.times[first]),
+    }
 
 
 def _measurement(courses: list[Course], rng: np.random.Generator) -> list[dict]:
@@ -216,11 +219,12 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     rows = []
     for template in ("event_appear", "event_disappear"):
         table = _event_candidates(courses, template)
-        table = table.sample(frac=1.0, random_state=rng.integers(2**31)).reset_index(drop=True)
+        table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
         earliest = 0 if template == "event_appear" else 1
         kept = []
-        for asked, group in table.groupby("asked"):
-            moments = list(range(earliest, int(asked) + 1))
+        for asked in sorted(set(table["asked"].tolist())):
+            group = table[table["asked"] == asked]
+            moments = list(range(earliest, asked + 1))
             counts = group["truth"].value_counts()
             # "never" must be as likely as each named time point, given the choices offered (three of the moments).
             never_weight = len(moments) / (CHOICES_PER_EVENT - 1)
@@ -231,7 +235,7 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
         table = pd.concat(kept, ignore_index=True)
         wanted = int(PER_SEQUENCE["event"] / 2 * len(courses))
         table = table.iloc[rng.permutation(len(table))[:wanted]]
-        for row in table.itertuples(index=False):
+        for row in named_rows(table):
             course = courses[row.course]
             phrase = (
                 course.findings[row.finding].phrase
