@@ -26,6 +26,10 @@ SIZE_CELL, OTHER_CELLS, TIME_CELLS = 0.05, 2, 2
 #: Horizons of this many steps and more share a cell.
 LONG_HORIZON = 6
 CHOICES_PER_EVENT = 4
+_COLUMNS = [
+    "course", "finding", "task", "template", "prompt", "asked_at", "choices", "answer", "value", "evidence",
+    "evidence_kind", "names_position", "horizon_steps", "horizon_time",
+]  # fmt: skip
 
 
 def verdict(first: NDArray, last: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -38,7 +42,8 @@ def verdict(first: NDArray, last: NDArray) -> tuple[NDArray[np.int64], NDArray[n
     Returns:
         Index into (progressed, stable, regressed), and whether the pair is far enough from a bound to be asked.
     """
-    ratio = np.log(np.asarray(last) / np.asarray(first))
+    # A difference, for ln(a / b) and ln(b / a) may differ in the last digit, and the rule is to be symmetric.
+    ratio = np.log(last) - np.log(first)
     index = np.where(ratio >= PROGRESSION_BOUND, 0, np.where(ratio <= -PROGRESSION_BOUND, 2, 1))
     return index, np.abs(np.abs(ratio) - PROGRESSION_BOUND) > PROGRESSION_MARGIN
 
@@ -96,9 +101,12 @@ def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.D
     ]
     table["cell"] = table.groupby(cell).ngroup()
     counts = table.groupby(["cell", "verdict"]).size().unstack("verdict", fill_value=0)
-    keep = counts.min(axis=1)
+    # A verdict that is nowhere in a small set must count as 0, not be left out of the minimum.
+    keep = counts.reindex(columns=range(len(PROGRESSION_CHOICES)), fill_value=0).min(axis=1)
     order = table.groupby(["cell", "verdict"]).cumcount()
     table = table[order < table["cell"].map(keep)].copy()
+    if table.empty:
+        return table
     # Thin evenly over horizons: a triplet (one of each verdict in a cell) is kept or dropped as a whole.
     table["triplet"] = table.groupby(["cell", "verdict"]).cumcount()
     table["bin"] = table["steps"].map(horizon_bin)
@@ -221,7 +229,7 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
         table = _event_candidates(courses, template)
         table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
         earliest = 0 if template == "event_appear" else 1
-        kept = []
+        kept = [table[:0]]
         for asked in sorted(set(table["asked"].tolist())):
             group = table[table["asked"] == asked]
             moments = list(range(earliest, asked + 1))
@@ -277,5 +285,5 @@ def draw_questions(courses: list[Course], seed: int) -> pd.DataFrame:
     """
     rng = np.random.default_rng([seed, 2**31, 2])
     rows = _progression(courses, rng) + _measurement(courses, rng) + _event(courses, rng)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
     return table.sort_values(["course", "asked_at", "task", "prompt"], kind="stable").reset_index(drop=True)
