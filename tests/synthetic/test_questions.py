@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -19,6 +19,7 @@ _SIZES = st.floats(1.0, 100.0)
 
 
 @given(_SIZES, _SIZES)
+@example(31.0, 31.0 * 1.2)
 def test_reversing_time_swaps_progressed_and_regressed(first: float, last: float) -> None:
     forward, asked = verdict(np.array([first]), np.array([last]))
     backward, asked_back = verdict(np.array([last]), np.array([first]))
@@ -143,9 +144,7 @@ def test_verdicts_are_balanced_in_every_template_and_horizon(many_questions: pd.
     assert counts.min() >= 100, counts
 
 
-def test_nothing_but_the_comparison_tells_the_verdict(
-    many_courses: list[Course], many_questions: pd.DataFrame
-) -> None:
+def test_nothing_but_the_comparison_tells_the_verdict(many_courses: list[Course], many_questions: pd.DataFrame) -> None:
     progression = _of_task(many_questions, "progression")
     rows = []
     for row in progression.itertuples(index=False):
