@@ -42,10 +42,10 @@ def verdict(first: NDArray, last: NDArray) -> tuple[NDArray[np.int64], NDArray[n
     Returns:
         Index into (progressed, stable, regressed), and whether the pair is far enough from a bound to be asked.
     """
-    # A difference, for ln(a / b) and ln(b / a) may differ in the last digit, and the rule is to be symmetric.
-    ratio = np.log(last) - np.log(first)
-    index = np.where(ratio >= PROGRESSION_BOUND, 0, np.where(ratio <= -PROGRESSION_BOUND, 2, 1))
-    return index, np.abs(np.abs(ratio) - PROGRESSION_BOUND) > PROGRESSION_MARGIN
+    # Larger by smaller, for ln(a / b) and -ln(b / a) may differ in the last digit, and the rule is to be symmetric.
+    change = np.log(np.maximum(first, last) / np.minimum(first, last))
+    index = np.where(change < PROGRESSION_BOUND, 1, np.where(np.greater(last, first), 0, 2))
+    return index, np.abs(change - PROGRESSION_BOUND) > PROGRESSION_MARGIN
 
 
 def _pairs(course: Course, finding: Finding) -> Iterator[tuple[int, int]]:
