@@ -85,7 +85,7 @@ def build_features(
         index = [(str(s), int(p)) for s, p in images.itertuples(index=False, name=None)]
         source = ImageSource(timeline)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with staged_folder(folder, overwrite=True) as staging:
+        with staged_folder(folder, overwrite=True, marker="index.json") as staging:
             _write(staging / "features.npy", index, source, fitted, encode, batch_size, progress)
             (staging / "index.json").write_text(json.dumps(index))
     return FeatureStore(folder)

@@ -109,6 +109,7 @@ def build_records(
     encode = fitted.tokenizer.encode
     owned = split.sequences(subset)
     last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
+    first = dict(zip(owned["sequence_id"], owned["first_asked"], strict=True))
     records: dict[str, Record] = {}
     times = {key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")}
     imaged = {key: group.to_numpy() for key, group in timeline.table("images").groupby("sequence_id")["position"]}
@@ -126,12 +127,12 @@ def build_records(
     for event in named_rows(timeline.table("events")):
         if (found := records.get(event.sequence_id)) is not None:
             bounds = np.array([event.onset_lower, event.onset_upper, event.offset_lower, event.offset_upper], float)
-            interval = bounds * TIME_UNITS[units[event.sequence_id]][1]
+            interval = censored(bounds * TIME_UNITS[units[event.sequence_id]][1], found.times)
             targets = event_targets(interval, found.times, found.imaged)
             found.events.append(Event(event.label, encode(event.label), targets, tuple(interval)))
     for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)
-        if found is not None and statement.position < len(found.times):
+        if found is not None and first[statement.sequence_id] <= statement.position < len(found.times):
             found.statements.append(
                 Statement(encode(statement.text), int(statement.position), bool(statement.consistent))
             )
@@ -162,6 +163,15 @@ def _question(row: Any, fitted: Fitted) -> Question:
         value=float(fitted.values.forward(value)[0]),
         evidence=[] if evidence is None or isinstance(evidence, float) else [int(p) for p in evidence],
     )
+
+
+def censored(interval: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bounds of an event as they are known at the last of ``times``; what comes later is open."""
+    if not len(times):
+        return np.full_like(interval, np.nan)
+    lower, upper = np.minimum(interval[[0, 2]], times[-1]), interval[[1, 3]]
+    upper = np.where(upper > times[-1], np.inf, upper)
+    return np.stack([lower, upper], axis=1).ravel()
 
 
 def event_targets(
