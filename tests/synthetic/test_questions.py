@@ -125,10 +125,8 @@ def test_event_answers_are_the_first_image_that_shows_it(
             continue
         seen = np.flatnonzero(course.imaged & (np.arange(len(course.times)) <= row.asked_at))
         present = course.findings[int(row.finding)].diameters[seen] > 0
-        if row.template == "event_appear":
-            moments = seen[present]
-        else:
-            moments = seen[~present & (np.cumsum(present) > 0)]
+        showing = present if row.template == "event_appear" else ~present & (np.cumsum(present) > 0)
+        moments = seen[showing]
         assert row.answer == (f"time point {moments[0]}" if len(moments) else NEVER)
 
 
