@@ -23,4 +23,5 @@ class InputError(ValueError):
         super().__init__(f"{where}: expected {expected}, found {found}. {remedy}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
+        """Pickle by the four parts, so that the error crosses process borders."""
         return type(self), (self.expected, self.found, self.where, self.remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: t
     return torch.from_numpy(array)
 
 
-def _longest(lists: Sequence[Sequence[Any]], least: int = 0) -> int:
+def _longest(lists: Sequence[Sized], least: int = 0) -> int:
     return max([least, *map(len, lists)])
 
 
@@ -38,7 +38,7 @@ def _tokens(texts: list[list[list[int]]]) -> Tensor:
     return _padded(texts, (len(texts), _longest(texts), length), 0, torch.long)
 
 
-def _mask(lists: Sequence[Sequence[Any]]) -> Tensor:
+def _mask(lists: Sequence[Sized]) -> Tensor:
     width = _longest(lists)
     return torch.tensor([len(row) for row in lists]).unsqueeze(1) > torch.arange(width)
 
@@ -62,7 +62,7 @@ class Collator:
         reports = [record.reports for record in records]
         batch, length = len(items), _longest([r.times for r in records], 1)
         asked, kinds = _longest(questions), _longest(events)
-        frame_index = torch.tensor([(b, p) for b, item in enumerate(items) for p in item.positions]).reshape(-1, 2)
+        shown = [(b, p) for b, item in enumerate(items) for p in item.positions]
         image_mask = torch.zeros(batch, length, dtype=torch.bool)
         channel_mask = torch.zeros(batch, length, items[0].channel_mask.shape[1], dtype=torch.bool)
         for b, item in enumerate(items):
@@ -81,7 +81,7 @@ class Collator:
         report_tokens = _tokens([[text for text, _ in row] for row in reports])
         return TimelineBatch(
             images=torch.cat([item.images for item in items]),
-            frame_index=frame_index,
+            frame_index=torch.tensor(shown, dtype=torch.long).reshape(-1, 2),
             mask=_mask([r.times for r in records]) if length else image_mask,
             image_mask=image_mask,
             channel_mask=channel_mask,

@@ -98,7 +98,8 @@ def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
     owned = split.sequences("train")
     last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
     texts = [timeline.table("statements"), timeline.table("reports")]
-    of_train = [table[table["sequence_id"].isin(last)]["text"] for table in texts]
+    # Comparison with the NaN of other subsets' sequences is false.
+    of_train = [table[table["position"] <= table["sequence_id"].map(last)]["text"] for table in texts]
     events = timeline.table("events")
     questions = split.questions(timeline, "train")
     tokenizer = Tokenizer.fit(

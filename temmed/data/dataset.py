@@ -107,6 +107,7 @@ class SequenceDataset(Dataset):
         self.views = _views(records, inputs)
 
     def __len__(self) -> int:
+        """Number of items."""
         return len(self.views)
 
     @property
@@ -157,7 +158,7 @@ class SequenceDataset(Dataset):
 def _views(records: list[Record], inputs: Inputs) -> list[View]:
     if inputs == "all":
         return [View(n) for n in range(len(records))]
-    views = []
+    views: list[View] = []
     for n, record in enumerate(records):
         groups: dict[int, list[int]] = {}
         for k, question in enumerate(record.questions):

@@ -32,9 +32,11 @@ class FeatureStore:
         self._array = np.load(folder / "features.npy", mmap_mode="r")
 
     def __getstate__(self) -> dict[str, Path]:
+        """The place alone: each worker maps the file itself."""
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Path]) -> None:
+        """Open the file again."""
         self.__init__(state["folder"])  # type: ignore[misc]
 
     def read(self, sequence_id: str, positions: list[int]) -> Tensor:
@@ -83,7 +85,7 @@ def build_features(
         index = [(str(s), int(p)) for s, p in images.itertuples(index=False, name=None)]
         source = ImageSource(timeline)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with staged_folder(folder, overwrite=True) as staging:
+        with staged_folder(folder, overwrite=True, marker="index.json") as staging:
             _write(staging / "features.npy", index, source, fitted, encode, batch_size, progress)
             (staging / "index.json").write_text(json.dumps(index))
     return FeatureStore(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from temmed.data.fitted import Fitted
 from temmed.timelines.folder import Timeline
 from temmed.timelines.schema import TIME_UNITS
 from temmed.timelines.splits import Split
+from temmed.timelines.tables import named_rows
 
 
 @dataclass
@@ -107,10 +109,11 @@ def build_records(
     encode = fitted.tokenizer.encode
     owned = split.sequences(subset)
     last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
+    first = dict(zip(owned["sequence_id"], owned["first_asked"], strict=True))
     records: dict[str, Record] = {}
     times = {key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")}
     imaged = {key: group.to_numpy() for key, group in timeline.table("images").groupby("sequence_id")["position"]}
-    for row in timeline.table("sequences").itertuples(index=False):
+    for row in named_rows(timeline.table("sequences")):
         if row.sequence_id not in last:
             continue
         factor = TIME_UNITS[row.time_unit][1]
@@ -118,23 +121,23 @@ def build_records(
         has_image = np.isin(np.arange(len(clock)), imaged.get(row.sequence_id, []))
         record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image)
         records[row.sequence_id] = record
-    for question in split.questions(timeline, subset).itertuples(index=False):
+    for question in named_rows(split.questions(timeline, subset)):
         records[question.sequence_id].questions.append(_question(question, fitted))
     units = dict(timeline.table("sequences")[["sequence_id", "time_unit"]].itertuples(index=False, name=None))
-    for event in timeline.table("events").itertuples(index=False):
+    for event in named_rows(timeline.table("events")):
         if (found := records.get(event.sequence_id)) is not None:
             bounds = np.array([event.onset_lower, event.onset_upper, event.offset_lower, event.offset_upper], float)
-            interval = bounds * TIME_UNITS[units[event.sequence_id]][1]
+            interval = censored(bounds * TIME_UNITS[units[event.sequence_id]][1], found.times)
             targets = event_targets(interval, found.times, found.imaged)
             found.events.append(Event(event.label, encode(event.label), targets, tuple(interval)))
-    for statement in timeline.table("statements").itertuples(index=False):
+    for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)
-        if found is not None and statement.position < len(found.times):
+        if found is not None and first[statement.sequence_id] <= statement.position < len(found.times):
             found.statements.append(
                 Statement(encode(statement.text), int(statement.position), bool(statement.consistent))
             )
     reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
-    for report in reports.itertuples(index=False):
+    for report in named_rows(reports):
         found = records.get(report.sequence_id)
         if found is not None and report.position < len(found.times):
             found.reports.append((encode(report.text), int(report.position)))
@@ -142,24 +145,33 @@ def build_records(
     return sorted(kept, key=lambda record: record.sequence_id)
 
 
-def _question(row: object, fitted: Fitted) -> Question:
+def _question(row: Any, fitted: Fitted) -> Question:
     encode = fitted.tokenizer.encode
-    choices = [] if row.choices is None or isinstance(row.choices, float) else list(row.choices)  # type: ignore[attr-defined]
-    truth = row.answer if isinstance(row.answer, str) else None  # type: ignore[attr-defined]
-    value = np.array([np.nan if pd.isna(row.value) else row.value], float)  # type: ignore[attr-defined]
-    evidence = row.evidence  # type: ignore[attr-defined]
+    choices = [] if row.choices is None or isinstance(row.choices, float) else list(row.choices)
+    truth = row.answer if isinstance(row.answer, str) else None
+    value = np.array([np.nan if pd.isna(row.value) else row.value], np.float64)
+    evidence = row.evidence
     return Question(
-        identity=row.question_id,  # type: ignore[attr-defined]
-        task=row.task,  # type: ignore[attr-defined]
-        text=row.prompt,  # type: ignore[attr-defined]
-        prompt=encode(row.prompt),  # type: ignore[attr-defined]
+        identity=row.question_id,
+        task=row.task,
+        text=row.prompt,
+        prompt=encode(row.prompt),
         choices=[encode(choice) for choice in choices],
-        asked_at=int(row.asked_at),  # type: ignore[attr-defined]
+        asked_at=int(row.asked_at),
         answer=choices.index(truth) if truth in choices else IGNORE,
         truth=truth,
         value=float(fitted.values.forward(value)[0]),
         evidence=[] if evidence is None or isinstance(evidence, float) else [int(p) for p in evidence],
     )
+
+
+def censored(interval: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bounds of an event as they are known at the last of ``times``; what comes later is open."""
+    if not len(times):
+        return np.full_like(interval, np.nan)
+    lower, upper = np.minimum(interval[[0, 2]], times[-1]), interval[[1, 3]]
+    upper = np.where(upper > times[-1], np.inf, upper)
+    return np.stack([lower, upper], axis=1).ravel()
 
 
 def event_targets(

@@ -44,6 +44,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        """Batches of this process in an epoch."""
         return len(self._shares())
 
     def _shares(self) -> range:
@@ -53,6 +54,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         return range(self.rank, count, self.world_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """The batches of this process in the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
         bucket = self.batch_size * _BUCKET
@@ -86,9 +88,11 @@ class WindowLoader:
         return self.loader.batch_sampler
 
     def __len__(self) -> int:
+        """Batches in an epoch."""
         return len(self.loader)
 
     def __iter__(self) -> Iterator[TimelineBatch]:
+        """The batches, each with the counts of its window."""
         pending: list[TimelineBatch] = []
         for batch in self.loader:
             pending.append(batch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from temmed.timelines.schema import TIME_UNITS
 
@@ -34,18 +34,19 @@ _PATTERN = re.compile(
 _SHORT_UNITS = {"ms": "millisecond", "s": "second"}
 
 
-def _pieces(text: str) -> Iterable[tuple[str, str | int]]:
+def _pieces(text: str) -> Iterable[str | int]:
+    """Words as they are; time points, elapsed times and numbers as their ids."""
     for match in _PATTERN.finditer(text.lower()):
         if match["position"]:
-            yield "id", POSITION_BASE + min(int(match["position"]), TIME_BASE - POSITION_BASE - 1)
+            yield POSITION_BASE + min(int(match["position"]), TIME_BASE - POSITION_BASE - 1)
         elif match["time"]:
             unit = _SHORT_UNITS.get(match["unit"], match["unit"].rstrip("s"))
             factor = _CALENDAR[unit] if unit in _CALENDAR else TIME_UNITS[unit][1]
-            yield "id", TIME_BASE + min(round(float(match["time"]) * factor * 1000), _LIMIT)
+            yield TIME_BASE + min(round(float(match["time"]) * factor * 1000), _LIMIT)
         elif match["number"]:
-            yield "id", NUMBER_BASE + min(round(float(match["number"]) * 1000), _LIMIT)
+            yield NUMBER_BASE + min(round(float(match["number"]) * 1000), _LIMIT)
         else:
-            yield "word", match["word"]
+            yield match["word"]
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,16 @@ class Tokenizer:
     """
 
     words: tuple[str, ...]
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     @classmethod
     def fit(cls, texts: Iterable[str], least: int = 1) -> Tokenizer:
         """Take the words that occur at least ``least`` times; fit it on the train subset alone."""
-        counts = Counter(value for text in texts for kind, value in _pieces(text) if kind == "word")
-        return cls(tuple(sorted(word for word, count in counts.items() if count >= least)))  # type: ignore[type-var]
+        counts = Counter(piece for text in texts for piece in _pieces(text) if isinstance(piece, str))
+        return cls(tuple(sorted(word for word, count in counts.items() if count >= least)))
 
     def __post_init__(self) -> None:
+        """Number the words."""
         object.__setattr__(self, "_ids", {word: n + _FIRST_WORD for n, word in enumerate(self.words)})
 
     def __len__(self) -> int:
@@ -78,6 +81,6 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; never empty: a text without any token becomes one unknown token."""
-        ids: dict[str, int] = self._ids  # type: ignore[attr-defined]
-        tokens = [value if kind == "id" else ids.get(value, UNKNOWN) for kind, value in _pieces(text)]  # type: ignore[arg-type]
-        return tokens or [UNKNOWN]  # type: ignore[return-value]
+        ids = self._ids
+        tokens = [ids.get(piece, UNKNOWN) if isinstance(piece, str) else piece for piece in _pieces(text)]
+        return tokens or [UNKNOWN]

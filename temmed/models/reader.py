@@ -113,7 +113,9 @@ class Reader(nn.Module):
         """``(B, Q, heads · head_dim)`` and the attention ``(B, heads, Q, S)``; zeros where nothing is readable."""
         keys, values = (x.transpose(1, 2).flatten(0, 1) for x in self.project(memory.values))
         query = self._split(self.query(prompts)).transpose(1, 2).flatten(0, 1) * self.head_dim**-0.5
-        moments, inverse = torch.unique(torch.stack([memory.times, memory.positions]).flatten(1), dim=1, return_inverse=True)
+        moments, inverse = torch.unique(
+            torch.stack([memory.times, memory.positions]).flatten(1), dim=1, return_inverse=True
+        )
         moment = torch.cat([encode_time(moments[0]), encode_position(moments[1])], dim=-1)
         moment = moment[inverse].unflatten(0, memory.times.shape)
         address = torch.bmm(self._address(prompts, asked_at).flatten(1, 2), moment.transpose(1, 2))
@@ -152,9 +154,7 @@ class Reader(nn.Module):
         pointers = None
         if positions is not None:
             group = self.heads // (POINTERS + 1)
-            mass = torch.stack(
-                [attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2
-            )
+            mass = torch.stack([attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2)
             where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None].expand_as(mass)
             pointers = mass.new_zeros(*mass.shape[:3], positions).scatter_add(3, where, mass)
         return Reading(features, pointers, attention.mean(dim=1))

@@ -54,7 +54,8 @@ class Reasoner(nn.Module):
         self.text = text
         self.temporal = temporal
         self.reader = reader
-        self.project = nn.Sequential(nn.LayerNorm(backbone.dim), nn.Linear(backbone.dim, dim))
+        features = int(backbone.dim)  # type: ignore[arg-type]  # torch types every attribute as Tensor or Module
+        self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, dim))
         self.place = nn.Parameter(torch.randn(places, dim) * 0.5)
         self.missing = nn.Parameter(torch.randn(dim) * 0.02)
         self.answer = AnswerHead(dim)
@@ -64,7 +65,6 @@ class Reasoner(nn.Module):
     def encode_images(self, batch: TimelineBatch) -> Tensor:
         """Tokens ``(B, T, K, D)``, scattered from the packed images; missing ones are the learned embedding."""
         size, length = batch.mask.shape
-        places, dim = self.place.shape
         tokens = (self.missing + self.place).expand(size, length, -1, -1)
         if not len(batch.images):
             return tokens

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -383,3 +384,8 @@ _TEXT_PARSERS: dict[Kind, Callable[[pa.Array], _Parsed]] = {
     Kind.STRINGS: _text_lists(str),
     Kind.INTEGERS: _text_lists(int),
 }
+
+
+def named_rows(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples. What type a field has is known to the schema, not to a type checker."""
+    yield from table.itertuples(index=False)

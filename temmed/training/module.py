@@ -48,6 +48,7 @@ class TimelineModule(pl.LightningModule):
         self.fitted = Fitted.from_dict(dict(fitted))
         self.reasoner = build_reasoner(model, self.fitted)
         self._optimizer, self._scheduler = optimizer, scheduler
+        self.weights: Tensor
         weights = torch.tensor([float(model["heads"][name]) for name in COUNTED])
         self.register_buffer("weights", weights, persistent=False)
         self.validation = ModuleDict({task: TaskAccuracy() for task in provenance.get("tasks", ())})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
@@ -26,10 +28,10 @@ def predict(
     Returns:
         The tables ``answers``, one row per question, and ``events``, one row per sequence and label.
     """
-    found = trainer.predict(module, loader) or []
+    found = cast("list[dict[str, list[dict[str, Any]]]]", trainer.predict(module, loader) or [])
     choices = dict(zip(questions["question_id"], questions["choices"], strict=True))
     answers = []
-    for row in (row for part in found for row in part["answers"]):  # type: ignore[index]
+    for row in (row for part in found for row in part["answers"]):
         probabilities = row["probabilities"]
         best = None if probabilities is None else int(np.argmax(probabilities))
         answers.append(
@@ -47,7 +49,7 @@ def predict(
             **_interval(np.array(row["presence"]), clock[row["sequence_id"]][row["positions"]]),
         }
         for part in found
-        for row in part["events"]  # type: ignore[index]
+        for row in part["events"]
     ]
     columns = ["sequence_id", "label", "onset", "offset", "score"]
     order = ["question_id", "answer", "probabilities", "value", "confidence", "evidence"]

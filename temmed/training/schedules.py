@@ -9,9 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def _with_warmup(
-    optimizer: Optimizer, total_steps: int, warmup: float, after: Callable[[float], float]
-) -> LambdaLR:
+def _with_warmup(optimizer: Optimizer, total_steps: int, warmup: float, after: Callable[[float], float]) -> LambdaLR:
     rising = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:

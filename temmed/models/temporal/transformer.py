@@ -36,7 +36,7 @@ class _Layer(nn.Module):
         )
 
     def forward(self, x: Tensor, allowed: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x ``(B, K, T, D)``, allowed ``(B, 1, T, P + T)``, past ``(B, K, P, 2 D)``; returns x and the new past."""
+        """Of x ``(B, K, T, D)``, allowed ``(B, 1, T, P + T)``, past ``(B, K, P, 2 D)``; returns x, the new past."""
         normed = self.norm(x)
         key_value = self.key_value(normed)
         if past is not None:

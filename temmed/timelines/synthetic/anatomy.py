@@ -1,8 +1,8 @@
 """A parametric axial brain: tissue classes and their T1 and FLAIR intensities.
 
 Coordinates are in millimetres, origin at the centre of the brain: x to the image's right (the patient's left, the
-radiological convention), y to the front of the head, z to the top. Contrast values follow the usual ordering (T1: fat > white > grey > CSF;
-FLAIR: grey > white > CSF, which is suppressed).
+radiological convention), y to the front of the head, z to the top. Contrast values follow the usual ordering (T1: fat >
+white > grey > CSF; FLAIR: grey > white > CSF, which is suppressed).
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Head:
 
 def draw_head(rng: np.random.Generator, age: float) -> Head:
     """Draw a head; ventricles widen with age (years)."""
-    scale = rng.normal((63.0, 80.0, 62.0), (1.5, 2.0, 2.0))
+    x, y, z = rng.normal((63.0, 80.0, 62.0), (1.5, 2.0, 2.0)).tolist()
     ventricle = float(np.clip(0.75 + 0.008 * (age - 40) + rng.normal(0, 0.12), 0.6, 1.6))
     folding = np.stack([rng.uniform(0.5, 1.5, 6), rng.uniform(0, 2 * np.pi, 6)], axis=1)
-    return Head(tuple(float(s) for s in scale), ventricle, folding)  # type: ignore[arg-type]
+    return Head((x, y, z), ventricle, folding)
 
 
 def grid(shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
@@ -76,7 +76,9 @@ def grid(shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
     return list(np.meshgrid(*axes, indexing="ij"))[::-1]
 
 
-def _ellipse(points: list[NDArray[np.float64]], centre: tuple[float, ...], axes: tuple[float, ...]) -> NDArray:
+def _ellipse(
+    points: list[NDArray[np.float64]], centre: tuple[float | NDArray[np.float64], ...], axes: tuple[float, ...]
+) -> NDArray:
     return np.sqrt(sum(((p - c) / a) ** 2 for p, c, a in zip(points, centre, axes, strict=False)))
 
 
@@ -102,9 +104,9 @@ def render_head(head: Head, shape: tuple[int, ...]) -> NDArray[np.float32]:
     radius = _ellipse(points, (0, 0, 0), head.scale)
     angle = np.arctan2(y / head.scale[1], x / head.scale[0])
     weight, phase = head.folding[:, 0], head.folding[:, 1]
-    fold = sum(
-        weight[k] * np.cos((9 + 4 * k) * angle + phase[k] + 0.05 * z + 5 * radius) for k in range(6)
-    ) / weight.sum()
+    fold = (
+        sum(weight[k] * np.cos((9 + 4 * k) * angle + phase[k] + 0.05 * z + 5 * radius) for k in range(6)) / weight.sum()
+    )
     images = np.zeros((2, *shape))
 
     def paint(mask: NDArray, tissue: str) -> None:

@@ -115,14 +115,14 @@ def _diameters(rng: np.random.Generator, visits: int, shrink_from: int) -> NDArr
 
 def _look(rng: np.random.Generator, label: str, location: str, volume: bool) -> Look:
     centre = np.array(REGIONS[location]) + np.append(rng.uniform(-3, 3, 2), rng.uniform(-20, 20) if volume else 0.0)
-    contrast = tuple(float(rng.uniform(*bounds)) for bounds in LABELS[label])
+    contrast = (float(rng.uniform(*LABELS[label][0])), float(rng.uniform(*LABELS[label][1])))
     return Look(
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
         aspect=float(rng.uniform(0.7, 1.0)),
         angle=float(rng.uniform(0, np.pi)),
         lobes=float(rng.uniform(0.0, 0.08)),
         phase=float(rng.uniform(0, 2 * np.pi)),
-        contrast=contrast,  # type: ignore[arg-type]
+        contrast=contrast,
     )
 
 

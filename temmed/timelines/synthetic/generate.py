@@ -137,9 +137,7 @@ def generate(
     return Timeline.open(root)
 
 
-def _tables(
-    courses: list[Course], errors: list[np.ndarray], seed: int, spatial_dims: int
-) -> dict[str, pd.DataFrame]:
+def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_dims: int) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict]] = {
         name: []
         for name in (
@@ -149,9 +147,7 @@ def _tables(
     reports, statements = [], []
     for course, error in zip(courses, errors, strict=True):
         patient, sequence = patient_id(course.index), sequence_id(course.index)
-        rows["patients"].append(
-            {"patient_id": patient, "sex": course.sex, "age": course.age, "site": course.site}
-        )
+        rows["patients"].append({"patient_id": patient, "sex": course.sex, "age": course.age, "site": course.site})
         rows["sequences"].append(
             {
                 "sequence_id": sequence,
@@ -239,7 +235,7 @@ def _finding_rows(course: Course, error: np.ndarray, rows: dict[str, list[dict]]
                         "unit": unit,
                     }
                 )
-        event = {
+        event: dict[str, str | float] = {
             "event_id": f"{identity}-e",
             "sequence_id": sequence,
             "finding_id": identity,

@@ -97,9 +97,9 @@ def log_diameter_error(
     size = (
         coverage(look, diameter * np.exp(step), points) - coverage(look, diameter * np.exp(-step), points)
     ).ravel() / (2 * step)
-    shape = (
-        coverage(look, diameter, points, 1 + step) - coverage(look, diameter, points, 1 - step)
-    ).ravel() / (2 * step)
+    shape = (coverage(look, diameter, points, 1 + step) - coverage(look, diameter, points, 1 - step)).ravel() / (
+        2 * step
+    )
     channels = len(look.contrast)
     jacobian = np.zeros((channels, base.size, 2 + 2 * channels))
     for channel, (contrast, sigma) in enumerate(zip(look.contrast, noise, strict=True)):

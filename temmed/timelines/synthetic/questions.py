@@ -8,6 +8,7 @@ elapsed time and asked position, so that neither the wording nor the asked image
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from temmed.prompts.questions import NEVER, PROGRESSION_CHOICES, elapsed, render, time_point
 from temmed.timelines.schema import PROGRESSION_BOUND, PROGRESSION_MARGIN, horizon_bin
 from temmed.timelines.synthetic.courses import Course, Finding
+from temmed.timelines.tables import named_rows
 
 #: Mean number of questions per sequence, by task.
 PER_SEQUENCE = {"progression": 7, "measurement_pairs": 2, "measurement_sizes": 4, "event": 2}
@@ -24,6 +26,10 @@ SIZE_CELL, OTHER_CELLS, TIME_CELLS = 0.05, 2, 2
 #: Horizons of this many steps and more share a cell.
 LONG_HORIZON = 6
 CHOICES_PER_EVENT = 4
+_COLUMNS = [
+    "course", "finding", "task", "template", "prompt", "asked_at", "choices", "answer", "value", "evidence",
+    "evidence_kind", "names_position", "horizon_steps", "horizon_time",
+]  # fmt: skip
 
 
 def verdict(first: NDArray, last: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -36,9 +42,10 @@ def verdict(first: NDArray, last: NDArray) -> tuple[NDArray[np.int64], NDArray[n
     Returns:
         Index into (progressed, stable, regressed), and whether the pair is far enough from a bound to be asked.
     """
-    ratio = np.log(np.asarray(last) / np.asarray(first))
-    index = np.where(ratio >= PROGRESSION_BOUND, 0, np.where(ratio <= -PROGRESSION_BOUND, 2, 1))
-    return index, np.abs(np.abs(ratio) - PROGRESSION_BOUND) > PROGRESSION_MARGIN
+    # Larger by smaller, for ln(a / b) and -ln(b / a) may differ in the last digit, and the rule is to be symmetric.
+    change = np.log(np.maximum(first, last) / np.minimum(first, last))
+    index = np.where(change < PROGRESSION_BOUND, 1, np.where(np.greater(last, first), 0, 2))
+    return index, np.abs(change - PROGRESSION_BOUND) > PROGRESSION_MARGIN
 
 
 def _pairs(course: Course, finding: Finding) -> Iterator[tuple[int, int]]:
@@ -81,7 +88,7 @@ def _cells(values: pd.Series, by: list[pd.Series], count: int) -> pd.Series:
 
 def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.DataFrame:
     """Keep equally many of each verdict in every cell, ``wanted`` questions in all at the most."""
-    table = table.sample(frac=1.0, random_state=rng.integers(2**31)).reset_index(drop=True)
+    table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
     stratum = [table["template"], table["steps"].clip(upper=LONG_HORIZON)]
     # Equal classes of each covariate inside its stratum; sizes finest, for they are what an image shows best.
     size = np.floor(np.log(table["size_last"]) / SIZE_CELL)
@@ -94,9 +101,12 @@ def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.D
     ]
     table["cell"] = table.groupby(cell).ngroup()
     counts = table.groupby(["cell", "verdict"]).size().unstack("verdict", fill_value=0)
-    keep = counts.min(axis=1)
+    # A verdict that is nowhere in a small set must count as 0, not be left out of the minimum.
+    keep = counts.reindex(columns=range(len(PROGRESSION_CHOICES)), fill_value=0).min(axis=1)
     order = table.groupby(["cell", "verdict"]).cumcount()
     table = table[order < table["cell"].map(keep)].copy()
+    if table.empty:
+        return table
     # Thin evenly over horizons: a triplet (one of each verdict in a cell) is kept or dropped as a whole.
     table["triplet"] = table.groupby(["cell", "verdict"]).cumcount()
     table["bin"] = table["steps"].map(horizon_bin)
@@ -121,7 +131,7 @@ def _level(sizes: NDArray, wanted: int) -> float:
 def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     table = _balance(_progression_candidates(courses), PER_SEQUENCE["progression"] * len(courses), rng)
     rows = []
-    for row, phrasing in zip(table.itertuples(index=False), rng.integers(0, 2, len(table)), strict=True):
+    for row, phrasing in zip(named_rows(table), rng.integers(0, 2, len(table)), strict=True):
         course = courses[row.course]
         finding = course.findings[row.finding]
         if row.template == "progression_elapsed":
@@ -145,16 +155,17 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     return rows
 
 
-def _row(course: Course, finding: int | None, **fields: object) -> dict:
-    evidence = fields.get("evidence")
-    row = {"course": course.index, "finding": finding, "evidence_kind": "positions", **fields}
-    if evidence:
-        asked_at = int(fields["asked_at"])  # type: ignore[call-overload]
-        row["horizon_steps"] = asked_at - min(evidence)  # type: ignore[call-overload]
-        row["horizon_time"] = float(course.times[asked_at] - course.times[min(evidence)])  # type: ignore[call-overload]
-    else:
-        row["evidence_kind"] = "absence"
-    return row
+def _row(course: Course, finding: int | None, *, asked_at: int, evidence: list[int], **fields: Any) -> dict[str, Any]:
+    row = {"course": course.index, "finding": finding, "asked_at": asked_at, "evidence": evidence, **fields}
+    if not evidence:
+        return {**row, "evidence_kind": "absence"}
+    first = min(evidence)
+    return {
+        **row,
+        "evidence_kind": "positions",
+        "horizon_steps": asked_at - first,
+        "horizon_time": float(course.times[asked_at] - course.times[first]),
+    }
 
 
 def _measurement(courses: list[Course], rng: np.random.Generator) -> list[dict]:
@@ -228,11 +239,12 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     rows = []
     for template in ("event_appear", "event_disappear"):
         table = _event_candidates(courses, template)
-        table = table.sample(frac=1.0, random_state=rng.integers(2**31)).reset_index(drop=True)
+        table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
         earliest = 0 if template == "event_appear" else 1
-        kept = []
-        for asked, group in table.groupby("asked"):
-            moments = list(range(earliest, int(asked) + 1))
+        kept = [table[:0]]
+        for asked in sorted(set(table["asked"].tolist())):
+            group = table[table["asked"] == asked]
+            moments = list(range(earliest, asked + 1))
             counts = group["truth"].value_counts()
             # "never" must be as likely as each named time point, given the choices offered (three of the moments).
             never_weight = len(moments) / (CHOICES_PER_EVENT - 1)
@@ -243,7 +255,7 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
         table = pd.concat(kept, ignore_index=True)
         wanted = PER_SEQUENCE["event"] * len(courses) // 2
         table = table.iloc[rng.permutation(len(table))[:wanted]]
-        for row in table.itertuples(index=False):
+        for row in named_rows(table):
             course = courses[row.course]
             phrase = (
                 course.findings[row.finding].phrase
@@ -285,5 +297,5 @@ def draw_questions(courses: list[Course], seed: int) -> pd.DataFrame:
     """
     rng = np.random.default_rng([seed, 2**31, 2])
     rows = _progression(courses, rng) + _measurement(courses, rng) + _event(courses, rng)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
     return table.sort_values(["course", "asked_at", "task", "prompt"], kind="stable").reset_index(drop=True)

@@ -85,8 +85,8 @@ def write_reports(course: Course, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
             )
         if len(sentences) == 1:
             sentences.append("No focal finding.")
-        if course.treatment is not None and before is not None and course.times[before] < course.treatment:
-            if course.treatment <= course.times[position]:
-                sentences.append("Therapy was started since the previous examination.")
+        started = course.treatment
+        if started is not None and before is not None and course.times[before] < started <= course.times[position]:
+            sentences.append("Therapy was started since the previous examination.")
         reports.append({"position": int(position), "text": " ".join(sentences)})
     return pd.DataFrame(reports), pd.DataFrame(statements)

@@ -1,0 +1,40 @@
+"""Heads as their YAML files describe them, and readers to ask them with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from temmed.config.paths import conf_dir
+from temmed.models.reader import Reader
+
+DIM = 24
+
+
+def temporal_configs() -> list[Path]:
+    """Every temporal head of the project: a new one is tested as soon as its YAML is there."""
+    return sorted((Path(conf_dir()) / "model" / "temporal").glob("*.yaml"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "head_config" not in metafunc.fixturenames:
+        return
+    cases = []
+    for path in temporal_configs():
+        config = OmegaConf.load(path)
+        resolved = OmegaConf.to_container(OmegaConf.merge({"model": {"dim": DIM}, "it": config}), resolve=True)
+        assert isinstance(resolved, dict)
+        cases.append(pytest.param(resolved["it"], id=path.stem))
+        if "capacity" in resolved["it"]:
+            # Fewer slots than positions: compression is at work, too.
+            cases += [pytest.param({**resolved["it"], "capacity": n}, id=f"{path.stem}-{n}") for n in (1, 3)]
+    metafunc.parametrize("head_config", cases)
+
+
+@pytest.fixture
+def reader() -> Reader:
+    torch.manual_seed(1)
+    return Reader(DIM, heads=3, head_dim=8, hidden=32).eval()
