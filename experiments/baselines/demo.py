@@ -19,8 +19,6 @@ from pathlib import Path
 
 from temmed.errors import InputError
 
-
-
 #: name -> overrides of `train.py`, for the model that trains the encoder.
 ENCODER = ("model=static", "trainer.max_epochs=8", "optimizer.lr=2e-3")
 #: What all others share; the checkpoint of the static run is added.

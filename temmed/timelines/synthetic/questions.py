@@ -105,15 +105,13 @@ def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.D
     keep = counts.reindex(columns=range(len(PROGRESSION_CHOICES)), fill_value=0).min(axis=1)
     order = table.groupby(["cell", "verdict"]).cumcount()
     table = table[order < table["cell"].map(keep)].copy()
-    if table.empty:
+    if table.empty:  # too few patients for a single balanced cell
         return table
     # Thin evenly over horizons: a triplet (one of each verdict in a cell) is kept or dropped as a whole.
     table["triplet"] = table.groupby(["cell", "verdict"]).cumcount()
     table["bin"] = table["steps"].map(horizon_bin)
     groups = table.groupby(["template", "bin"])
     sizes = groups["template"].transform("size")
-    if table.empty:  # too few patients for a single balanced cell
-        return table
     triplets = table.groupby(["cell", "triplet"]).ngroup()
     draw = rng.random(int(triplets.max()) + 1)[triplets]
     return table[draw < _level(groups.size().to_numpy(), wanted) / sizes].copy()
