@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -189,22 +190,30 @@ class Asker:
             )
             return predict(self.module, loader, self.timeline, questions, trainer)
 
+    @cached_property
+    def _clock(self) -> dict[str, tuple[list[float], str]]:
+        """Times of the positions, and their unit, by sequence."""
+        units = self.timeline.table("sequences").set_index("sequence_id")["time_unit"].to_dict()
+        table = self.timeline.table("timepoints").sort_values("position")
+        return {
+            str(key): ([float(time) for time in group], str(units[key]))
+            for key, group in table.groupby("sequence_id")["time"]
+        }
+
     def _answer(self, record: Record, row: Any) -> Answer:
         asked_at = record.questions[0].asked_at
-        of_sequence = self.timeline.table("timepoints").query("sequence_id == @record.sequence_id")
-        clock = of_sequence.set_index("position")["time"].astype(float)
-        units = self.timeline.table("sequences").set_index("sequence_id")["time_unit"]
+        times, unit = self._clock[record.sequence_id]
         # A probe is shown one position, which it calls its first, or none.
         evidence = {"all": tuple(row["evidence"]), "text": ()}.get(self.inputs, (asked_at,))
         return Answer(
             sequence_id=record.sequence_id,
             asked_at=asked_at,
-            time=float(clock[asked_at]),
-            unit=str(units[record.sequence_id]),
+            time=times[asked_at],
+            unit=unit,
             answer=str(row["answer"]),
             probability=float(row["confidence"]),
             evidence=evidence,
-            evidence_times=tuple(float(clock[position]) for position in evidence),
+            evidence_times=tuple(times[position] for position in evidence),
         )
 
 

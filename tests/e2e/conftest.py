@@ -74,7 +74,8 @@ def start_in(place: Path, *overrides: str, main: str = "train") -> Outcome:
     handlers = logging.getLogger().handlers[:]
     code = 0
     os.chdir(place)
-    sys.argv = [f"{main}.py", *overrides]
+    # Hydra wants its options before the overrides.
+    sys.argv = [f"{main}.py", *sorted(overrides, key=lambda word: not word.startswith("--"))]
     GlobalHydra.instance().clear()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():

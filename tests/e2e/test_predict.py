@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,16 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(
     assert isinstance(result.exception, SystemExit)
     assert "expected a readable checkpoint" in result.stderr
     assert str(spoilt) in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["predict", "--help"]])
+def test_help_loads_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom temmed.cli import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "print(sorted({'torch', 'pandas', 'pytorch_lightning'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "predict" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -102,14 +102,22 @@ def test_a_resumed_run_ends_like_one_that_was_not_stopped(start: Start) -> None:
     assert rest.metrics() == whole.metrics()
 
 
-def test_the_best_epoch_before_a_stop_stays_the_best(start: Start) -> None:
-    # With this rate the model only gets worse after the first epoch.
-    worse = ("trainer.limit_train_batches=2", "scheduler=constant", "optimizer.lr=1", "trainer.limit_val_batches=null")
-    first = start(*worse, "optimizer.lr=1e-3", "trainer.max_epochs=1")
-    rest = start(*worse, "trainer.max_epochs=2", "test=false", f"ckpt_path={first.run}/checkpoints/last.ckpt")
-    assert (rest.run / "checkpoints" / "best.ckpt").read_bytes() == (
-        first.run / "checkpoints" / "best.ckpt"
-    ).read_bytes()
+def test_the_best_epoch_before_a_stop_stays_the_best(finished: Outcome, tmp_path: Path) -> None:
+    import torch
+
+    from temmed.training.checkpoint import BestCheckpoint, read_checkpoint
+
+    former = finished.run / "checkpoints"
+    saved = read_checkpoint(former / "last.ckpt")["callbacks"]
+    callback = BestCheckpoint(dirpath=tmp_path / "new", filename="best", monitor="val/loss", save_last=True)
+    score = saved[callback.state_key]["best_model_score"]
+    callback.load_state_dict(saved[callback.state_key])
+    copy = tmp_path / "new" / "best.ckpt"
+    assert copy.read_bytes() == (former / "best.ckpt").read_bytes()
+    assert callback.best_model_path == str(copy)
+    assert callback.best_model_score == score
+    assert list(callback.best_k_models) == [str(copy)]
+    assert torch.equal(callback.kth_value, score)
 
 
 def test_a_sweep_writes_a_folder_for_every_job_and_they_compare(
