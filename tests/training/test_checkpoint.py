@@ -92,7 +92,7 @@ def test_damaged_file_is_refused(saved: Path, content: bytes | None) -> None:
 
 
 def test_absent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none.ckpt"):
+    with pytest.raises(InputError, match=r"none\.ckpt"):
         load_module(tmp_path / "none.ckpt")
 
 
