@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
+from omegaconf import OmegaConf
+
+from temmed.config.paths import conf_dir
 from temmed.timelines.folder import Timeline
 from temmed.timelines.synthetic.generate import generate
 
@@ -13,3 +19,28 @@ def tiny_timeline(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
     """24 patients, 32 pixels, one worker. Tests must not write into it."""
     root = tmp_path_factory.mktemp("synthetic") / "tiny"
     return generate(root, patients=24, size=32, workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def model_config() -> Callable[..., dict[str, Any]]:
+    """``model_config("memory_fusion", capacity=2)``: the ``model`` group of conf/, small."""
+
+    def make(temporal: str = "memory_fusion", **changes: Any) -> dict[str, Any]:
+        folder = Path(conf_dir()) / "model"
+        parts = {
+            "backbone": "backbone/timm",
+            "text": "text/builtin",
+            "temporal": f"temporal/{temporal}",
+            "heads": "heads/default",
+        }
+        loaded = {key: OmegaConf.load(folder / f"{path}.yaml") for key, path in parts.items()}
+        config = OmegaConf.to_container(OmegaConf.create({"model": {"dim": 16, **loaded}}), resolve=True)
+        assert isinstance(config, dict)
+        model = config["model"]
+        model["backbone"] |= {"stage": 1, "grid": 2}
+        model["text"] |= {"layers": 1, "heads": 2}
+        model["reader"] = {"heads": 3, "head_dim": 8, "hidden": 32, "dropout": 0.0}
+        model["temporal"] |= changes
+        return model
+
+    return make

@@ -10,10 +10,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def _with_warmup(optimizer: Optimizer, total_steps: int, warmup: float, after: Callable[[float], float]) -> LambdaLR:
-    rising = max(1, round(warmup * total_steps))
+    rising = max(1, round(warmup * total_steps)) if warmup > 0 else 0
 
     def factor(step: int) -> float:
-        if step < rising and warmup > 0:
+        if step < rising:
             return (step + 1) / rising
         return after(min(1.0, (step - rising) / max(1, total_steps - rising)))
 

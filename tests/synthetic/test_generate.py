@@ -77,9 +77,8 @@ def test_pixels_have_the_range_and_contrast_of_mri(tiny_timeline: Timeline) -> N
 
 
 def test_findings_are_seen_where_the_truth_puts_them() -> None:
-    course = next(
-        c for c in (draw_course(0, n) for n in range(50)) if any((f.diameters > 20).any() for f in c.findings)
-    )
+    courses = (draw_course(0, index) for index in range(50))
+    course = next(c for c in courses if any((f.diameters > 20).any() for f in c.findings))
     finding = max(course.findings, key=lambda f: f.diameters[course.imaged].max())
     position = int(np.argmax(finding.diameters * course.imaged))
     frame = int(np.flatnonzero(course.imaged).tolist().index(position))

@@ -1,0 +1,32 @@
+"""The data module's parts on the tiny folder."""
+
+from __future__ import annotations
+
+import pytest
+
+from temmed.data.datamodule import fit
+from temmed.data.fitted import Fitted
+from temmed.data.images import ImageSource
+from temmed.data.records import Record, build_records
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split, make_split
+
+
+@pytest.fixture(scope="session")
+def split(tiny_timeline: Timeline) -> Split:
+    return make_split(tiny_timeline, by="patient", seed=0)
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_timeline: Timeline, split: Split) -> Fitted:
+    return fit(tiny_timeline, split, 32)
+
+
+@pytest.fixture(scope="session")
+def records(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> list[Record]:
+    return build_records(tiny_timeline, split, "train", fitted)
+
+
+@pytest.fixture(scope="session")
+def source(tiny_timeline: Timeline) -> ImageSource:
+    return ImageSource(tiny_timeline)

@@ -1,0 +1,65 @@
+"""A tiny module on the tiny folder, and loaders in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from temmed.data.collate import Collator
+from temmed.data.datamodule import fit
+from temmed.data.dataset import SequenceDataset
+from temmed.data.fitted import Fitted
+from temmed.data.images import ImageSource
+from temmed.data.records import build_records
+from temmed.data.samplers import EpochBatchSampler
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split, make_split
+from temmed.training.module import TimelineModule
+from temmed.training.schedules import constant
+
+TASKS = ["event", "progression"]
+
+
+@pytest.fixture(scope="session")
+def split(tiny_timeline: Timeline) -> Split:
+    return make_split(tiny_timeline, by="patient", seed=0)
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_timeline: Timeline, split: Split) -> Fitted:
+    return fit(tiny_timeline, split, 32)
+
+
+@pytest.fixture(scope="session")
+def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callable[..., DataLoader]:
+    """``make_loader(batch_size, first=8)``: the first sequences of a subset, in order."""
+
+    def make(batch_size: int, first: int = 8, subset: str = "train") -> DataLoader:
+        records = build_records(tiny_timeline, split, subset, fitted)[:first]
+        dataset = SequenceDataset(records, ImageSource(tiny_timeline), fitted)
+        sampler = EpochBatchSampler(dataset.lengths, batch_size, shuffle=False)
+        return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator())
+
+    return make
+
+
+@pytest.fixture
+def make_module(model_config: Callable[..., dict[str, Any]], fitted: Fitted) -> Callable[..., TimelineModule]:
+    """``make_module(seed, temporal)``: fresh weights, SGD with rate 0.1."""
+
+    def make(seed: int = 0, temporal: str = "memory_fusion", vocabulary: Fitted = fitted) -> TimelineModule:
+        torch.manual_seed(seed)
+        return TimelineModule(
+            model_config(temporal),
+            vocabulary.to_dict(),
+            {"tasks": TASKS},
+            optimizer=partial(torch.optim.SGD, lr=0.1),
+            scheduler=constant,
+        )
+
+    return make

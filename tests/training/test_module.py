@@ -1,0 +1,99 @@
+"""The module under a real trainer: epochs, validation, and what is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from temmed.data.batch import IGNORE, TimelineBatch, count_items
+from temmed.data.datamodule import DataSettings, TimelineDataModule
+from temmed.data.fitted import Fitted
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split
+from temmed.training.losses import loss_sums
+from temmed.training.module import TimelineModule
+
+
+class _Notes(pl.Callback):
+    """Keeps the order in which sequences came."""
+
+    def __init__(self) -> None:
+        self.epochs: list[list[str]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.epochs.append([])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: TimelineBatch, batch_idx: int
+    ) -> None:
+        self.epochs[-1].extend(batch.sequence_ids)
+
+
+def _fit(module: TimelineModule, data: TimelineDataModule) -> tuple[pl.Trainer, _Notes]:
+    notes = _Notes()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        accumulate_grad_batches=2,
+        callbacks=[notes],
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=data)
+    return trainer, notes
+
+
+@pytest.fixture
+def make_data(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callable[[], TimelineDataModule]:
+    settings = DataSettings(size=32, batch_size=4)
+    return lambda: TimelineDataModule(tiny_timeline, split, settings, fitted, seed=7)
+
+
+def test_each_epoch_has_its_own_order_and_a_seed_repeats_the_run(
+    make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule], split: Split
+) -> None:
+    modules, runs = [make_module(), make_module()], []
+    for module in modules:
+        runs.append(_fit(module, make_data())[1].epochs)
+    first, second = runs[0]
+    assert sorted(first) == sorted(second) == sorted(split.sequences("train")["sequence_id"])
+    assert first != second
+    assert runs[0] == runs[1]
+    for one, other in zip(*(module.state_dict().values() for module in modules), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_validation_logs_means_over_the_whole_subset(
+    make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
+) -> None:
+    module, data = make_module(), make_data()
+    trainer, _ = _fit(module, data)
+    module.eval()
+    sums, counts = torch.zeros(4), torch.zeros(4)
+    right: dict[str, list[bool]] = {"event": [], "progression": []}
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            output = module(batch)
+            sums, counts = sums + loss_sums(output, batch), counts + count_items(batch)
+            for b, tasks in enumerate(batch.question_tasks):
+                for q, task in enumerate(tasks):
+                    if batch.answers[b, q] != IGNORE:
+                        right[task].append(bool(output.answer_logits[b, q].argmax() == batch.answers[b, q]))
+    mean = sums / counts.clamp(min=1)
+    logged = trainer.callback_metrics
+    assert float(logged["val/loss"]) == pytest.approx(float((module.weights * mean).sum()), rel=1e-4)
+    for name, value in zip(("answer", "value", "event", "evidence"), mean, strict=True):
+        assert float(logged[f"val/{name}"]) == pytest.approx(float(value), rel=1e-4)
+    compared = 0
+    for task, answers in right.items():
+        if answers:
+            assert float(logged[f"val/{task}/accuracy"]) == pytest.approx(sum(answers) / len(answers))
+            compared += 1
+    assert compared
