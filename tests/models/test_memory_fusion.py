@@ -53,3 +53,14 @@ def test_alike_neighbours_are_merged_first() -> None:
 def test_capacity_must_be_positive() -> None:
     with pytest.raises(ValueError, match="capacity"):
         MemoryFusion(8, 0)
+
+
+def test_missing_images_take_no_room() -> None:
+    torch.manual_seed(0)
+    head = MemoryFusion(8, 3).eval()
+    there = torch.tensor([[True, False, False, True, False, True]])
+    tokens, times = torch.randn(1, 6, 2, 8), torch.arange(6.0)[None]
+    memory, state = head(tokens, times, torch.ones_like(there), there)
+    assert state["filled"].tolist() == [3]
+    assert state["count"][0, 0].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert memory.times[memory.valid_from < 6].unique().tolist() == [0.0, 3.0, 5.0]
