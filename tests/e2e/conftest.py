@@ -95,6 +95,8 @@ def find_runs(place: Path) -> Iterator[Path]:
     """Folders below ``place/runs`` in which a run wrote anything at all."""
     files = (path for path in (place / "runs").rglob("*") if path.is_file() or not any(path.iterdir()))
     for path in files:
+        if path.name == "multirun.yaml":  # Hydra's account of a sweep
+            continue
         parents = [path, *path.parents]
         yield next((p for p in parents if "_seed" in p.name), path)
 
