@@ -105,7 +105,12 @@ def test_evidence_is_imaged_visible_and_in_the_past(many_courses: list[Course], 
 
 def test_measurements_are_the_true_diameters(many_courses: list[Course], many_questions: pd.DataFrame) -> None:
     measurement = _of_task(many_questions, "measurement")
-    assert set(measurement["template"]) == {"measurement_prior", "measurement_current", "measurement_ratio"}
+    assert set(measurement["template"]) == {
+        "measurement_prior",
+        "measurement_current",
+        "measurement_ratio",
+        "measurement_size",
+    }
     for row in measurement.itertuples(index=False):
         first, last = _sizes(many_courses, row)
         assert row.value == pytest.approx(last / first if row.template == "measurement_ratio" else last, abs=6e-4)
