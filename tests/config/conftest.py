@@ -49,9 +49,9 @@ def start(
                 body(config)
             return {}
 
-        fake = types.ModuleType("temmed.training.run")
+        fake = types.ModuleType("temmed.run")
         fake.train = fake.evaluate = job  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "temmed.training.run", fake)
+        monkeypatch.setitem(sys.modules, "temmed.run", fake)
         monkeypatch.setattr(sys, "argv", [f"{main}.py", *arguments])
         GlobalHydra.instance().clear()
         code = 0
