@@ -67,7 +67,7 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
         raise InputError(
             "data.root or data.modality", "neither", "data", "Name your folder: data=folder data.root=DIR."
         )
-    patients = settings.patients or 2000
+    patients = settings.patients or 3200
     name = f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
     root = cache / name
     if root.exists() and not settings.overwrite:

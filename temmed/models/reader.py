@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time
 from temmed.models.temporal.base import TemporalMemory
 
-#: Distances to the asked position that get a weight of their own: 0, 1, …; longer ones share the last.
-_DISTANCES = 32
+#: Added to the score of a slot that may not be read: its weight becomes exactly 0 if any other may.
+_HIDDEN = -1e9
 #: Read heads that point at the earliest and at the latest evidence.
 POINTERS = 2
 
@@ -59,7 +59,7 @@ class Reader(nn.Module):
         self.query = nn.Linear(dim, heads * head_dim)
         self.time_query = nn.Linear(dim, heads * TIME_SIZE)
         self.position_query = nn.Linear(dim, heads * POSITION_SIZE)
-        self.distance_query = nn.Linear(dim, heads * _DISTANCES)
+        self.distance_query = nn.Linear(dim, heads * POSITION_SIZE)
         self.mix = nn.Sequential(
             nn.Linear(dim + 2 * heads * head_dim, hidden),
             nn.GELU(),
@@ -96,22 +96,35 @@ class Reader(nn.Module):
         scores = torch.einsum("bqhd,btkhd->bqthk", query, keys) * self.head_dim**-0.5
         return torch.einsum("bqthk,btkhd->bqthd", scores.softmax(dim=-1), values).flatten(-2)
 
+    def _address(self, prompts: Tensor, asked_at: Tensor) -> Tensor:
+        """Queries for time and position, ``(B, heads, Q, TIME_SIZE + POSITION_SIZE)``.
+
+        A query for the distance to the asked position is one for the position itself, with sines and cosines turned
+        by the asked position.
+        """
+        turn = encode_position(asked_at).unsqueeze(2)
+        sine, cosine = turn.chunk(2, dim=-1)
+        far_sine, far_cosine = self._split(self.distance_query(prompts)).chunk(2, dim=-1)
+        turned = torch.cat([far_cosine * sine - far_sine * cosine, far_sine * sine + far_cosine * cosine], dim=-1)
+        position = self._split(self.position_query(prompts)) + turned
+        return torch.cat([self._split(self.time_query(prompts)), position], dim=-1).transpose(1, 2)
+
     def _read_memory(self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory) -> tuple[Tensor, Tensor]:
-        """``(B, Q, heads · head_dim)`` and the attention ``(B, Q, heads, S)``; zeros where nothing is readable."""
-        keys, values = self.project(memory.values)
-        query = self._split(self.query(prompts))
-        scores = torch.einsum("bqhd,bshd->bqhs", query, keys) * self.head_dim**-0.5
-        times, positions = encode_time(memory.times), encode_position(memory.positions)
-        scores = scores + torch.einsum("bqhd,bsd->bqhs", self._split(self.time_query(prompts)), times)
-        scores = scores + torch.einsum("bqhd,bsd->bqhs", self._split(self.position_query(prompts)), positions)
-        distance = asked_at.unsqueeze(-1) - memory.positions.round().long().unsqueeze(1)
-        distance = distance.clamp(0, _DISTANCES - 1).unsqueeze(2).expand_as(scores)
-        scores = scores + self._split(self.distance_query(prompts)).gather(-1, distance)
-        readable = memory.readable(asked_at).unsqueeze(2)
-        scores = scores.masked_fill(~readable, torch.finfo(scores.dtype).min)
-        attention = scores.softmax(dim=-1) * readable
-        read = torch.einsum("bqhs,bshd->bqhd", attention, values)
-        return read.flatten(-2), attention
+        """``(B, Q, heads · head_dim)`` and the attention ``(B, heads, Q, S)``; zeros where nothing is readable."""
+        keys, values = (x.transpose(1, 2).flatten(0, 1) for x in self.project(memory.values))
+        query = self._split(self.query(prompts)).transpose(1, 2).flatten(0, 1) * self.head_dim**-0.5
+        moments, inverse = torch.unique(torch.stack([memory.times, memory.positions]).flatten(1), dim=1, return_inverse=True)
+        moment = torch.cat([encode_time(moments[0]), encode_position(moments[1])], dim=-1)
+        moment = moment[inverse].unflatten(0, memory.times.shape)
+        address = torch.bmm(self._address(prompts, asked_at).flatten(1, 2), moment.transpose(1, 2))
+        scores = torch.baddbmm(address.view(len(query), query.shape[1], -1), query, keys.transpose(1, 2))
+        readable = memory.readable(asked_at)
+        scores = scores.unflatten(0, (-1, self.heads))
+        hidden = torch.zeros(readable.shape, device=scores.device).masked_fill(~readable, _HIDDEN)
+        attention = (scores + hidden.unsqueeze(1)).softmax(dim=-1)
+        attention = attention * readable.any(dim=-1)[:, None, :, None]
+        read = torch.bmm(attention.flatten(0, 1), values).unflatten(0, (-1, self.heads))
+        return read.transpose(1, 2).flatten(-2), attention
 
     def forward(
         self,
@@ -140,8 +153,8 @@ class Reader(nn.Module):
         if positions is not None:
             group = self.heads // (POINTERS + 1)
             mass = torch.stack(
-                [attention[:, :, g * group : (g + 1) * group].mean(dim=2) for g in range(POINTERS)], dim=2
+                [attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2
             )
             where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None].expand_as(mass)
             pointers = mass.new_zeros(*mass.shape[:3], positions).scatter_add(3, where, mass)
-        return Reading(features, pointers, attention.mean(dim=2))
+        return Reading(features, pointers, attention.mean(dim=1))

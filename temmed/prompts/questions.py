@@ -32,6 +32,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     ),
     "measurement_prior": ("What was the longest diameter of the {finding} at {first}, in millimetres?",),
     "measurement_current": ("What is the longest diameter of the {finding} at {last}, in millimetres?",),
+    "measurement_size": ("What is the longest diameter of the {finding} now, in millimetres?",),
     "measurement_ratio": (
         "What is the ratio of the longest diameter of the {finding} at {last} to that at {first}?",
     ),

@@ -20,13 +20,16 @@ app = typer.Typer(help="Make, look at, check and divide timeline folders.", no_a
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A timeline folder.", show_default=False)]
 
+_UNFOLDED = 10_000
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+    # In a file or pipe, lines are never folded, so that paths and fingerprints stay whole.
+    folded = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=not folded, width=None if folded else _UNFOLDED)
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:

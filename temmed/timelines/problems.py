@@ -116,7 +116,7 @@ class ValidationError(InputError):
         self.total = total
         super().__init__(
             expected="tables that follow the timeline format",
-            found=f"{total} broken {'rule' if total == 1 else 'rules'}",
+            found=f"{total:,} {'problem' if total == 1 else 'problems'}",
             where=where,
             remedy="Correct the tables; `temmed data audit` lists what is wrong by rule.",
         )
@@ -126,7 +126,7 @@ class ValidationError(InputError):
         lines = [f"{self.where}: expected {self.expected}, found {self.found}:"]
         lines += [f"  {problem}" for problem in self.problems]
         if self.total > len(self.problems):
-            lines.append(f"  … and {self.total - len(self.problems)} more")
+            lines.append(f"  … and {self.total - len(self.problems):,} more")
         return "\n".join([*lines, self.remedy])
 
     def __reduce__(self) -> tuple[type[ValidationError], tuple[str, list[Problem], int]]:  # type: ignore[override]

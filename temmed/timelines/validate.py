@@ -151,14 +151,9 @@ class _Checker:
         given = frame[list(columns)].notna().all(axis=1)
         if not given.any():
             return
-        if target not in self.tables:
-            known = pd.Series(False, index=frame.index)
-        elif len(columns) == 1:
-            known = frame[columns[0]].isin(self.tables[target][target_columns[0]])
-        else:
-            there = self.tables[target][list(target_columns)].drop_duplicates().set_axis(list(columns), axis=1)
-            known = frame[list(columns)].merge(there, how="left", indicator="_in")["_in"].eq("both")
-        dangling = given & ~known.to_numpy()
+        pointing = frame[list(columns)]
+        there = self.tables[target][list(target_columns)] if target in self.tables else pointing.iloc[:0]
+        dangling = given & ~_rows_in(pointing, there)
         rule = f"must be in {', '.join(target_columns)} of {target}"
         self.add(name, ", ".join(columns), rule, dangling, list(columns))
 
@@ -198,15 +193,14 @@ class _Checker:
         if "findings" not in self.tables or "timepoints" not in self.tables:
             return
         findings = self.tables["findings"].drop_duplicates("finding_id").set_index("finding_id")["sequence_id"]
-        there = self.tables["timepoints"][["sequence_id", "position"]].drop_duplicates()
+        there = self.tables["timepoints"][["sequence_id", "position"]]
         for name in ("measurements", "boxes", "masks"):
             if name not in self.tables:
                 continue
             frame = self.tables[name]
             owner = frame["finding_id"].map(findings).astype("str")
             placed = pd.DataFrame({"sequence_id": owner, "position": frame["position"]})
-            known = placed.merge(there, how="left", indicator="_in")["_in"].eq("both").to_numpy()
-            broken = placed.notna().all(axis=1) & ~known
+            broken = placed.notna().all(axis=1) & ~_rows_in(placed, there)
             self.add(name, "position", "must be a position of the finding's sequence", broken, frame["position"])
 
     def questions(self) -> None:
@@ -255,3 +249,10 @@ class _Checker:
                 # A file of many frames is told once, not once a frame.
                 broken = column.isin(absent) & ~column.duplicated()
                 self.add(name, "path", "must be an existing file", broken, column)
+
+
+def _rows_in(frame: pd.DataFrame, target: pd.DataFrame) -> np.ndarray:
+    """Which rows are rows of the target, column by column in their order. Sets: many times faster than a merge."""
+    known = set(zip(*(target[column].tolist() for column in target), strict=True))
+    keys = zip(*(frame[column].tolist() for column in frame), strict=True)
+    return np.fromiter((key in known for key in keys), dtype=bool, count=len(frame))

@@ -111,6 +111,7 @@ def _sequence(timeline: Timeline, name: str) -> dict[str, Any]:
         "channels": sorted({channel for point in pictures.values() for channel in point}),
         "pictures": pictures,
         "size": size,
+        "dims": row["spatial_dims"],
         "findings": findings,
         "boxes": _records(boxes[boxes["finding_id"].isin(list(places))]),
         "questions": _records(_of(timeline, "questions", name)),

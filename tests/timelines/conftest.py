@@ -137,9 +137,15 @@ def write_folder(root: Path, tables: Tables, suffix: str = ".parquet") -> Path:
     return root
 
 
-@pytest.fixture
-def tables() -> Tables:
+@pytest.fixture(scope="session")
+def template() -> Tables:
     return make_tables()
+
+
+@pytest.fixture
+def tables(template: Tables) -> Tables:
+    """Tables of the test's own."""
+    return {name: frame.copy() for name, frame in template.items()}
 
 
 @pytest.fixture
@@ -164,9 +170,9 @@ def replace_table() -> Callable[[Path, str, pd.DataFrame], None]:
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pristine(tmp_path_factory: pytest.TempPathFactory, template: Tables) -> Path:
     """A folder that no test may change."""
-    return write_folder(tmp_path_factory.mktemp("pristine") / "data", make_tables())
+    return write_folder(tmp_path_factory.mktemp("pristine") / "data", template)
 
 
 @pytest.fixture

@@ -220,3 +220,19 @@ def test_an_overlap_under_time_is_one_of_positions(root: Path) -> None:
     path.write_text(path.read_text().replace("s0,p0,val,3,3", "s0,p0,val,2,3"))
     (finding,) = by_rule(audit(Timeline.open(root)), "patient_overlap")
     assert finding.examples == ("time_seed0: s0",)
+
+
+@pytest.mark.parametrize("name", ["patients", "sequences", "timepoints", "images", "questions"])
+@pytest.mark.parametrize("damage", ["absent", "null"])
+def test_a_table_that_is_gone_or_blank_is_told_and_stops_no_other_rule(
+    name: str, damage: str, root: Path, tables: Tables
+) -> None:
+    path = root / f"{name}.parquet"
+    if damage == "absent":
+        path.unlink()
+    else:
+        tables[name].assign(**dict.fromkeys(tables[name].columns)).to_parquet(path)
+    findings = audit(Timeline.open(root, validate=False))
+    if (name, damage) != ("questions", "absent"):
+        assert has_errors(findings)
+    assert by_rule(findings, "fingerprint")

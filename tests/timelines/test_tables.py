@@ -83,7 +83,7 @@ def roundtrip(rows: list[dict], name: str, suffix: str) -> tuple[pd.DataFrame, p
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 @given(rows=QUESTIONS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_questions_come_back_as_they_were(suffix: str, rows: list[dict]) -> None:
     frame, again = roundtrip(rows, "questions", suffix)
     pd.testing.assert_frame_equal(frame, again)
@@ -91,21 +91,21 @@ def test_questions_come_back_as_they_were(suffix: str, rows: list[dict]) -> None
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 @given(rows=EVENTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_events_with_open_bounds_come_back_as_they_were(suffix: str, rows: list[dict]) -> None:
     frame, again = roundtrip(rows, "events", suffix)
     pd.testing.assert_frame_equal(frame, again)
 
 
 @given(rows=PATIENTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_free_attributes_of_patients_come_back_from_parquet(rows: list[dict]) -> None:
     frame, again = roundtrip(rows, "patients", ".parquet")
     pd.testing.assert_frame_equal(frame, again)
 
 
 @given(rows=QUESTIONS, seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_digest_ignores_the_order_of_rows_and_columns_and_the_file_format(rows: list[dict], seed: int) -> None:
     frame, from_csv = roundtrip(rows, "questions", ".csv")
     mixed = frame.sample(frac=1, random_state=seed).sample(frac=1, axis=1, random_state=seed)
@@ -113,7 +113,7 @@ def test_the_digest_ignores_the_order_of_rows_and_columns_and_the_file_format(ro
 
 
 @given(rows=QUESTIONS, data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_digest_sees_every_cell(rows: list[dict], data: st.DataObject) -> None:
     frame = conform(pd.DataFrame(rows), "questions", "", Problems())
     row = data.draw(st.integers(0, len(rows) - 1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ def _outline(look: Look, angle: NDArray) -> NDArray:
     return ellipse * (1.0 + look.lobes * np.cos(3 * angle + look.phase))
 
 
+@lru_cache(maxsize=256)
 def longest_chord(look: Look) -> float:
     """The longest chord through the centre of the outline with unit half length; 2 for a plain ellipse."""
     angle = np.linspace(0, np.pi, 181)
@@ -61,7 +63,7 @@ def coverage(
     if diameter <= 0:
         return np.zeros(points[0].shape)
     if aspect_factor != 1.0:
-        look = Look(look.centre, look.aspect * aspect_factor, look.angle, look.lobes, look.phase, look.contrast)
+        look = replace(look, aspect=look.aspect * aspect_factor)
     dx, dy = points[0] - look.centre[0], points[1] - look.centre[1]
     in_plane = np.hypot(dx, dy)
     outline = _outline(look, np.arctan2(dy, dx) - look.angle) * diameter / longest_chord(look)

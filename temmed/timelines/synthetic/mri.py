@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from temmed.timelines.synthetic.anatomy import FIELD_OF_VIEW, grid, render_head
-from temmed.timelines.synthetic.courses import LARGEST, Course, patient_rng
+from temmed.timelines.synthetic.courses import Course, patient_rng
 from temmed.timelines.synthetic.lesions import coverage, log_diameter_error
 
 #: scanner -> (gamma of T1, gamma of FLAIR, noise standard deviation relative to white matter in T1).
@@ -20,6 +20,8 @@ SCANNER_TRAITS: dict[str, tuple[float, float, float]] = {
     "3T-B": (1.00, 1.00, 0.040),
     "3T-C": (0.93, 1.07, 0.045),
 }
+#: How far around a finding, in mm, an image is touched by it and tells of the background.
+SURROUNDINGS = 8.0
 #: Stored value of relative intensity 1.
 FULL_SCALE = 2000.0
 
@@ -77,7 +79,7 @@ def render_sequence(
             diameter = float(finding.diameters[position])
             if diameter <= 0:
                 continue
-            reach = LARGEST / 2 * 1.5 + 2 * spacing
+            reach = diameter / 2 * 1.2 + SURROUNDINGS
             near = np.logical_and.reduce(
                 [np.abs(p - c) < reach for p, c in zip(own, finding.look.centre, strict=False)]
             )
@@ -92,8 +94,7 @@ def render_sequence(
         gain = rng.uniform(0.85, 1.15)
         for channel in range(2):
             images[channel] *= _bias_field(rng, points)
-        real = images + rng.normal(0, sigma, images.shape)
-        imaginary = rng.normal(0, sigma, images.shape)
-        frames.append(np.hypot(real, imaginary) * gain)
+        real, imaginary = sigma * rng.standard_normal((2, *images.shape), dtype=np.float32)
+        frames.append(np.hypot(images + real, imaginary) * gain)
     pixels = np.stack(frames) * FULL_SCALE
     return np.clip(np.rint(pixels), 0, 4095).astype(np.uint16), errors

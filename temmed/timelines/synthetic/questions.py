@@ -18,7 +18,7 @@ from temmed.timelines.schema import PROGRESSION_BOUND, PROGRESSION_MARGIN, horiz
 from temmed.timelines.synthetic.courses import Course, Finding
 
 #: Mean number of questions per sequence, by task.
-PER_SEQUENCE = {"progression": 7.0, "measurement_pairs": 2.0, "event": 2.0}
+PER_SEQUENCE = {"progression": 7, "measurement_pairs": 2, "measurement_sizes": 4, "event": 2}
 #: Cells for the balance: width in ln(mm) of the asked size, and number of classes of the other covariates.
 SIZE_CELL, OTHER_CELLS, TIME_CELLS = 0.05, 2, 2
 #: Horizons of this many steps and more share a cell.
@@ -102,6 +102,8 @@ def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.D
     table["bin"] = table["steps"].map(horizon_bin)
     groups = table.groupby(["template", "bin"])
     sizes = groups["template"].transform("size")
+    if table.empty:  # too few patients for a single balanced cell
+        return table
     triplets = table.groupby(["cell", "triplet"]).ngroup()
     draw = rng.random(int(triplets.max()) + 1)[triplets]
     return table[draw < _level(groups.size().to_numpy(), wanted) / sizes].copy()
@@ -117,7 +119,7 @@ def _level(sizes: NDArray, wanted: int) -> float:
 
 
 def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
-    table = _balance(_progression_candidates(courses), int(PER_SEQUENCE["progression"] * len(courses)), rng)
+    table = _balance(_progression_candidates(courses), PER_SEQUENCE["progression"] * len(courses), rng)
     rows = []
     for row, phrasing in zip(table.itertuples(index=False), rng.integers(0, 2, len(table)), strict=True):
         course = courses[row.course]
@@ -156,35 +158,45 @@ def _row(course: Course, finding: int | None, **fields: object) -> dict:
 
 
 def _measurement(courses: list[Course], rng: np.random.Generator) -> list[dict]:
+    """Pairs (prior, current and their ratio), and single sizes at the asked position."""
     rows = []
     for course in courses:
         pairs = [(which, pair) for which, f in enumerate(course.findings) for pair in _pairs(course, f)]
-        if not pairs:
-            continue
-        picked = rng.choice(len(pairs), min(len(pairs), int(PER_SEQUENCE["measurement_pairs"])), replace=False)
-        for which, (first, last) in (pairs[k] for k in picked):
-            finding = course.findings[which]
-            sizes = finding.diameters[[first, last]]
-            words = {"finding": finding.phrase, "first": time_point(first), "last": time_point(last)}
-            for template, value, evidence in (
-                ("measurement_prior", sizes[0], [first]),
-                ("measurement_current", sizes[1], [last]),
-                ("measurement_ratio", sizes[1] / sizes[0], [first, last]),
-            ):
-                rows.append(
-                    _row(
-                        course,
-                        which,
-                        task="measurement",
-                        template=template,
-                        prompt=render(template, 0, **words),
-                        asked_at=last,
-                        value=float(np.round(value, 3)),
-                        evidence=evidence,
-                        names_position=True,
-                    )
-                )
+        for k in rng.permutation(len(pairs))[: PER_SEQUENCE["measurement_pairs"]]:
+            which, (first, last) = pairs[k]
+            sizes = course.findings[which].diameters[[first, last]]
+            rows += [
+                _measured(course, which, "measurement_prior", first, last, sizes[0], [first]),
+                _measured(course, which, "measurement_current", first, last, sizes[1], [last]),
+                _measured(course, which, "measurement_ratio", first, last, sizes[1] / sizes[0], [first, last]),
+            ]
+        seen = [
+            (which, int(position))
+            for which, finding in enumerate(course.findings)
+            for position in np.flatnonzero(course.imaged & (finding.diameters > 0))
+        ]
+        for k in rng.permutation(len(seen))[: PER_SEQUENCE["measurement_sizes"]]:
+            which, last = seen[k]
+            size = course.findings[which].diameters[last]
+            rows.append(_measured(course, which, "measurement_size", last, last, size, [last]))
     return rows
+
+
+def _measured(
+    course: Course, which: int, template: str, first: int, last: int, value: float, evidence: list[int]
+) -> dict:
+    words = {"finding": course.findings[which].phrase, "first": time_point(first), "last": time_point(last)}
+    return _row(
+        course,
+        which,
+        task="measurement",
+        template=template,
+        prompt=render(template, 0, **words),
+        asked_at=last,
+        value=float(np.round(value, 3)),
+        evidence=evidence,
+        names_position=template != "measurement_size",
+    )
 
 
 def _event_candidates(courses: list[Course], template: str) -> pd.DataFrame:
@@ -229,7 +241,7 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
             order = group.groupby("truth").cumcount()
             kept.append(group[order < group["truth"].map(limits)])
         table = pd.concat(kept, ignore_index=True)
-        wanted = int(PER_SEQUENCE["event"] / 2 * len(courses))
+        wanted = PER_SEQUENCE["event"] * len(courses) // 2
         table = table.iloc[rng.permutation(len(table))[:wanted]]
         for row in table.itertuples(index=False):
             course = courses[row.course]

@@ -70,6 +70,7 @@
     $("sequence").textContent = `${sequence.id} · ${sequence.modality}`;
     const facts = Object.entries(sequence.patient).map(([key, value]) => (key === "patient_id" ? `patient ${value}` : `${key.replaceAll("_", " ")} ${value}`));
     if (sequence.scanner) facts.push(`scanner ${sequence.scanner}`);
+    if (sequence.dims === 3) facts.push("one slice of each volume shown");
     if (sequence.kept.length < sequence.positions.length) facts.push(`${sequence.kept.length} of ${sequence.positions.length} time points shown`);
     $("patient").textContent = facts.join(" · ");
   }
