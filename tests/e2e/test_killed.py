@@ -58,6 +58,8 @@ def launch(tmp_path: Path, place: Path) -> Iterator[Callable[..., subprocess.Pop
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A test run in the background may ignore Ctrl-C, and its children would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
