@@ -99,7 +99,7 @@ def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
     last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
     texts = [timeline.table("statements"), timeline.table("reports")]
     # Comparison with the NaN of other subsets' sequences is false.
-    of_train = [table[table["position"] <= table["sequence_id"].map(last)]["text"] for table in texts]
+    of_train = [table[table["position"] <= table["sequence_id"].map(last).astype(float)]["text"] for table in texts]
     events = timeline.table("events")
     questions = split.questions(timeline, "train")
     tokenizer = Tokenizer.fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -48,6 +49,11 @@ def _render_chunk(staging: Path, seed: int, shape: tuple[int, ...], indices: lis
     return errors
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; the parent alone answers it and stops the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _rendered(
     staging: Path, seed: int, shape: tuple[int, ...], patients: int, workers: int
 ) -> Iterator[list[np.ndarray]]:
@@ -56,7 +62,9 @@ def _rendered(
         for chunk in chunks:
             yield _render_chunk(staging, seed, shape, chunk)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
+    ) as pool:
         tasks = [pool.submit(_render_chunk, staging, seed, shape, chunk) for chunk in chunks]
         try:
             for task in tasks:
