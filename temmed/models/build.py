@@ -33,7 +33,7 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         backbone=backbone,
         text=instantiate(model["text"], vocabulary=len(fitted.tokenizer)),
         temporal=instantiate(model["temporal"]),
-        reader=Reader(dim, **model["reader"]),
+        reader=Reader(dim, places, **model["reader"]),
         dim=dim,
         places=places,
     )

@@ -24,39 +24,45 @@ class Reading:
         features: ``(B, Q, D)``.
         pointers: ``(B, Q, 2, T)`` probability of each position to be the earliest and the latest evidence; ``None``
             where the memory has no addresses.
-        attention: ``(B, Q, S)`` mean attention over the slots of the memory.
     """
 
     features: Tensor
     pointers: Tensor | None
-    attention: Tensor
 
 
 class Reader(nn.Module):
-    """Multi-head attention from a question to image tokens, local and remembered.
+    """Reads the asked image and the memory for a question, in two steps that multiply: where, and when.
 
-    Local tokens and memory slots share keys and values by content, so that a place learned from the asked image is
-    found in the memory too. Slots are further addressed by time, by position and by distance to the asked position;
-    the question makes the query for each. A third of the heads is the pointer at the earliest evidence, a third the
-    one at the latest; the rest is free.
+    Where: each place of the image grid has a learned key; its product with the question is the weight of that place,
+    of either sign and not normalised, so that sums and differences over places (areas, contrasts with the surroundings)
+    can be read. The asked image and the memory share these weights: a place learned from one is found in the other.
+
+    When: at each place, attention over the slots of the memory, which are addressed by content, by time, by position
+    and by distance to the asked position; the question makes the query for each. A third of the heads is the pointer at
+    the earliest evidence, a third the one at the latest; the rest is free.
 
     Args:
         dim: size of tokens and questions.
+        places: K, tokens per image.
         heads: number of read heads, at least 3.
         head_dim: size of each.
         hidden: size of the network behind them.
         dropout: in that network.
     """
 
-    def __init__(self, dim: int, heads: int = 6, head_dim: int = 32, hidden: int = 256, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dim: int, places: int, heads: int = 6, head_dim: int = 32, hidden: int = 256, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if heads < POINTERS + 1:
             raise ValueError(f"Expected reader.heads >= {POINTERS + 1}, got {heads}")
         self.heads, self.head_dim = heads, head_dim
         self.norm = nn.LayerNorm(dim)
-        self.key = nn.Linear(dim, heads * head_dim)
         self.value = nn.Linear(dim, heads * head_dim)
+        self.place_query = nn.Linear(dim, heads * head_dim)
+        self.place_key = nn.Parameter(torch.randn(heads, head_dim, places) * (head_dim * places) ** -0.5)
         self.query = nn.Linear(dim, heads * head_dim)
+        self.key = nn.Linear(dim, heads * head_dim)
         self.time_query = nn.Linear(dim, heads * TIME_SIZE)
         self.position_query = nn.Linear(dim, heads * POSITION_SIZE)
         self.distance_query = nn.Linear(dim, heads * POSITION_SIZE)
@@ -69,32 +75,32 @@ class Reader(nn.Module):
             nn.Linear(hidden, dim),
         )
         self.out = nn.LayerNorm(dim)
-        # Reading starts selective, each head in its own way, rather than as a mean over all tokens.
-        for layer in (self.query, self.key):
-            nn.init.xavier_uniform_(layer.weight, gain=2.0)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
-    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values by content, each ``(..., heads, head_dim)``, of tokens ``(..., D)``."""
-        normed = self.norm(tokens)
-        return self._split(self.key(normed)), self._split(self.value(normed))
+    def places(self, prompts: Tensor) -> Tensor:
+        """Weight of each place for each question: ``(B, Q, D) → (B, Q, heads, K)``."""
+        return torch.einsum("bqhd,hdk->bqhk", self._split(self.place_query(prompts)), self.place_key)
 
-    def read_images(self, prompts: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def read_images(self, places: Tensor, tokens: Tensor) -> Tensor:
         """Read every position's own image, without memory.
 
         Args:
-            prompts: ``(B, Q, D)``.
-            keys: of the image tokens, ``(B, T, K, heads, head_dim)``.
-            values: likewise.
+            places: ``(B, Q, heads, K)``, from `places`.
+            tokens: ``(B, T, K, D)``.
 
         Returns:
             ``(B, Q, T, heads · head_dim)``.
         """
-        query = self._split(self.query(prompts))
-        scores = torch.einsum("bqhd,btkhd->bqthk", query, keys) * self.head_dim**-0.5
-        return torch.einsum("bqthk,btkhd->bqthd", scores.softmax(dim=-1), values).flatten(-2)
+        values = self._split(self.value(self.norm(tokens)))
+        return torch.einsum("bqhk,btkhd->bqthd", places, values).flatten(-2)
+
+    def _read_asked(self, places: Tensor, tokens: Tensor, asked_at: Tensor) -> Tensor:
+        """The same of the asked position alone: ``(B, Q, heads · head_dim)``."""
+        values = self._split(self.value(self.norm(tokens)))
+        rows = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
+        return torch.einsum("bqhk,bqkhd->bqhd", places, values[rows, asked_at]).flatten(-2)
 
     def _address(self, prompts: Tensor, asked_at: Tensor) -> Tensor:
         """Queries for time and position, ``(B, heads, Q, TIME_SIZE + POSITION_SIZE)``.
@@ -109,52 +115,79 @@ class Reader(nn.Module):
         position = self._split(self.position_query(prompts)) + turned
         return torch.cat([self._split(self.time_query(prompts)), position], dim=-1).transpose(1, 2)
 
-    def _read_memory(self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory) -> tuple[Tensor, Tensor]:
-        """``(B, Q, heads · head_dim)`` and the attention ``(B, heads, Q, S)``; zeros where nothing is readable."""
-        keys, values = (x.transpose(1, 2).flatten(0, 1) for x in self.project(memory.values))
-        query = self._split(self.query(prompts)).transpose(1, 2).flatten(0, 1) * self.head_dim**-0.5
+    def attend(self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory) -> tuple[Tensor, Tensor]:
+        """Attention over the slots of each place.
+
+        Args:
+            prompts: ``(B, Q, D)``.
+            asked_at: ``(B, Q)`` long.
+            memory: K places of S slots.
+
+        Returns:
+            ``(B, heads, Q, K, S)``, which sums to 1 over the slots, or to 0 where none is readable; and the values
+            ``(B, heads, K, S, head_dim)``.
+        """
+        normed = self.norm(memory.values)
+        keys, values = (self._split(layer(normed)).movedim(3, 1) for layer in (self.key, self.value))
+        query = self._split(self.query(prompts)).transpose(1, 2) * self.head_dim**-0.5
+        content = torch.matmul(query, keys.flatten(2, 3).transpose(2, 3)).unflatten(-1, memory.values.shape[1:3])
         moments, inverse = torch.unique(
             torch.stack([memory.times, memory.positions]).flatten(1), dim=1, return_inverse=True
         )
         moment = torch.cat([encode_time(moments[0]), encode_position(moments[1])], dim=-1)
         moment = moment[inverse].unflatten(0, memory.times.shape)
-        address = torch.bmm(self._address(prompts, asked_at).flatten(1, 2), moment.transpose(1, 2))
-        scores = torch.baddbmm(address.view(len(query), query.shape[1], -1), query, keys.transpose(1, 2))
+        address = torch.matmul(self._address(prompts, asked_at), moment.flatten(1, 2).unsqueeze(1).transpose(2, 3))
         readable = memory.readable(asked_at)
-        scores = scores.unflatten(0, (-1, self.heads))
-        hidden = torch.zeros(readable.shape, device=scores.device).masked_fill(~readable, _HIDDEN)
-        attention = (scores + hidden.unsqueeze(1)).softmax(dim=-1)
-        attention = attention * readable.any(dim=-1)[:, None, :, None]
-        read = torch.bmm(attention.flatten(0, 1), values).unflatten(0, (-1, self.heads))
-        return read.transpose(1, 2).flatten(-2), attention
+        hidden = torch.zeros(readable.shape, device=content.device).masked_fill(~readable, _HIDDEN)
+        address = address.unflatten(-1, memory.times.shape[1:]) + hidden.unsqueeze(1)
+        attention = (content + address).softmax(dim=-1)
+        return attention * readable.any(dim=-1, keepdim=True).unsqueeze(1), values
+
+    def read_memory(
+        self, prompts: Tensor, places: Tensor, asked_at: Tensor, memory: TemporalMemory
+    ) -> tuple[Tensor, Tensor]:
+        """Read the memory at the places of a question.
+
+        Returns:
+            ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the attention over slots, weighted by
+            place, ``(B, heads, Q, K, S)``.
+        """
+        attention, values = self.attend(prompts, asked_at, memory)
+        weights = places.transpose(1, 2).unsqueeze(-1)
+        read = torch.matmul((attention * weights).flatten(-2), values.flatten(2, 3))
+        share = weights.detach().abs()
+        return read.transpose(1, 2).flatten(-2), attention * share / share.sum(dim=3, keepdim=True)
+
+    def _pointers(self, attention: Tensor, memory: TemporalMemory, positions: int) -> Tensor:
+        group = self.heads // (POINTERS + 1)
+        mass = torch.stack([attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2)
+        where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None]
+        where = where.expand_as(mass).flatten(-2)
+        return mass.new_zeros(*mass.shape[:3], positions).scatter_add(3, where, mass.flatten(-2))
 
     def forward(
         self,
         prompts: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        tokens: Tensor,
         asked_at: Tensor,
         memory: TemporalMemory,
-        positions: int | None,
+        reports: TemporalMemory | None = None,
+        addressable: bool = True,
     ) -> Reading:
         """Answer features of every question.
 
         Args:
             prompts: ``(B, Q, D)``.
-            keys: of the image tokens, ``(B, T, K, heads, head_dim)``; from `project`.
-            values: likewise.
+            tokens: of the images, ``(B, T, K, D)``.
             asked_at: ``(B, Q)`` long.
-            memory: of the same sequences.
-            positions: T if the memory has addresses, to build the pointers; else ``None``.
+            memory: of the same sequences, K places.
+            reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
+            addressable: whether slots of the memory stand for positions, to build the pointers.
         """
-        every = self.read_images(prompts, keys, values)
-        local = every.gather(2, asked_at[:, :, None, None].expand(-1, -1, 1, every.shape[-1])).squeeze(2)
-        remembered, attention = self._read_memory(prompts, asked_at, memory)
+        places = self.places(prompts)
+        local = self._read_asked(places, tokens, asked_at)
+        remembered, attention = self.read_memory(prompts, places, asked_at, memory)
+        if reports is not None:
+            remembered = remembered + self.read_memory(prompts, torch.ones_like(places[..., :1]), asked_at, reports)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        pointers = None
-        if positions is not None:
-            group = self.heads // (POINTERS + 1)
-            mass = torch.stack([attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2)
-            where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None].expand_as(mass)
-            pointers = mass.new_zeros(*mass.shape[:3], positions).scatter_add(3, where, mass)
-        return Reading(features, pointers, attention.mean(dim=1))
+        return Reading(features, self._pointers(attention, memory, tokens.shape[1]) if addressable else None)

@@ -22,14 +22,12 @@ class ReasonerOutput:
         values: ``(B, Q)`` on the fitted scale.
         event_logits: ``(B, E, T)``.
         pointers: ``(B, Q, 2, T)`` probabilities of earliest and latest evidence, or ``None``.
-        attention: ``(B, Q, S)`` over the memory.
     """
 
     answer_logits: Tensor
     values: Tensor
     event_logits: Tensor
     pointers: Tensor | None
-    attention: Tensor
 
 
 class Reasoner(nn.Module):
@@ -74,33 +72,41 @@ class Reasoner(nn.Module):
         return tokens.to(packed.dtype).index_put(index, packed)
 
     def remember(self, batch: TimelineBatch, tokens: Tensor) -> TemporalMemory:
-        """The memory of the images, and of the reports where they are input."""
+        """The memory of the images."""
         memory, _ = self.temporal(tokens, batch.times, batch.mask, batch.image_mask)
+        return memory
+
+    def note(self, batch: TimelineBatch) -> TemporalMemory | None:
+        """The reports as a memory of one place; ``None`` where none is input."""
         if not batch.report_mask.any():
-            return memory
+            return None
         position = batch.report_from.clamp(max=batch.mask.shape[1] - 1)
         start = torch.where(batch.report_mask, batch.report_from, FOREVER)
-        reports = TemporalMemory(
+        slots = (
             self.text(batch.reports),
             batch.times.gather(1, position),
             position.to(batch.times.dtype),
             start,
             torch.full_like(start, FOREVER),
         )
-        return TemporalMemory.join([memory, reports])
+        return TemporalMemory(*(slot.unsqueeze(1) for slot in slots))
 
     def forward(self, batch: TimelineBatch) -> ReasonerOutput:
         """Answer all questions of a batch."""
         tokens = self.encode_images(batch)
-        memory = self.remember(batch, tokens)
-        positions = batch.mask.shape[1] if self.temporal.addressable else None
-        keys, values = self.reader.project(tokens)
-        reading = self.reader(self.text(batch.prompts), keys, values, batch.asked_at, memory, positions)
+        reading = self.reader(
+            self.text(batch.prompts),
+            tokens,
+            batch.asked_at,
+            self.remember(batch, tokens),
+            self.note(batch),
+            self.temporal.addressable,
+        )
         labels = self.text(batch.event_prompts)
+        seen = self.reader.read_images(self.reader.places(labels), tokens)
         return ReasonerOutput(
             answer_logits=self.answer(reading.features, self.text(batch.choices), batch.choice_mask),
             values=self.value(reading.features),
-            event_logits=self.event(labels, self.reader.read_images(labels, keys, values)),
+            event_logits=self.event(labels, seen),
             pointers=reading.pointers,
-            attention=reading.attention,
         )

@@ -37,4 +37,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def reader() -> Reader:
     torch.manual_seed(1)
-    return Reader(DIM, heads=3, head_dim=8, hidden=32).eval()
+    return Reader(DIM, places=3, heads=3, head_dim=8, hidden=32).eval()

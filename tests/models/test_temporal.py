@@ -74,12 +74,11 @@ def make_head(config: Mapping[str, Any]) -> TemporalHead:
 def ask(reader: Reader, memory: TemporalMemory, tokens: Tensor, position: int, at: int | None = None) -> Tensor:
     """Answer features of the same questions asked at a position; ``at`` is its place in ``tokens``."""
     prompts = torch.randn(len(tokens), Q, D, generator=torch.Generator().manual_seed(5))
-    keys, values = reader.project(tokens)
     asked = torch.full((len(tokens), Q), position)
     here = position if at is None else at
-    keys, values = keys[:, here : here + 1], values[:, here : here + 1]
-    read = reader.read_images(prompts, keys, values)[:, :, 0]
-    remembered, _ = reader._read_memory(prompts, asked, memory)
+    places = reader.places(prompts)
+    read = reader.read_images(places, tokens[:, here : here + 1])[:, :, 0]
+    remembered, _ = reader.read_memory(prompts, places, asked, memory)
     return reader.out(prompts + reader.mix(torch.cat([prompts, read, remembered], dim=-1)))
 
 
@@ -139,9 +138,8 @@ def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], re
             of_batch = ask(reader, together, loop.tokens, position)[row]
             # The same first prompts: what is asked of a row does not depend on the batch.
             prompts = torch.randn(4, Q, D, generator=torch.Generator().manual_seed(5))[row : row + 1]
-            keys, values = reader.project(single.tokens)
             reading = reader(
-                prompts, keys, values, torch.full((1, Q), position), alone, length if head.addressable else None
+                prompts, single.tokens, torch.full((1, Q), position), alone, addressable=head.addressable
             )
             assert_close(of_batch, reading.features[0])
 
@@ -207,8 +205,10 @@ def test_memory_is_float32_and_finite(head_config: Mapping[str, Any]) -> None:
     assert memory.values.dtype == torch.float32
     assert memory.values.isfinite().all()
     assert memory.times.isfinite().all()
-    slots = memory.values.shape[:2]
-    assert all(x.shape == slots for x in (memory.times, memory.positions, memory.valid_from, memory.valid_to))
+    batch, places, slots = memory.values.shape[:3]
+    assert places == K
+    for x in (memory.times, memory.positions, memory.valid_from, memory.valid_to):
+        assert x.shape in ((batch, 1, slots), (batch, K, slots))
 
 
 def test_state_dict_round_trip(head_config: Mapping[str, Any], reader: Reader) -> None:
@@ -225,9 +225,8 @@ def test_evidence_pointers_never_point_past_the_question(head_config: Mapping[st
     if not head.addressable:
         pytest.skip("its slots stand for no single position")
     memory, _ = head(*loop.inputs)
-    keys, values = reader.project(loop.tokens)
     asked = torch.tensor([[0, 2, 4, 6]] * B)
-    reading = reader(torch.randn(B, Q, D), keys, values, asked, memory, T)
+    reading = reader(torch.randn(B, Q, D), loop.tokens, asked, memory)
     assert reading.pointers is not None
     assert_close(reading.pointers.sum(dim=-1), torch.ones(B, Q, 2))
     late = torch.arange(T) > asked[..., None]

@@ -18,18 +18,19 @@ State = dict[str, Tensor]
 
 @dataclass
 class TemporalMemory:
-    """What may be read at each position of a sequence. S slots.
+    """What may be read at each position of a sequence: S slots at each of the K places of the image grid.
 
     A slot is a vector with the moment it stands for and the span of positions at which it may be read; a question
     asked at position p sees the slots with ``valid_from <= p < valid_to`` and no other. So one memory serves the
-    questions of all positions, and the past never sees the future.
+    questions of all positions, and the past never sees the future. Moments and spans have one row where they are the
+    same at all places.
 
     Attributes:
-        values: ``(B, S, D)``.
-        times: ``(B, S)`` canonical time of the content.
-        positions: ``(B, S)`` float position of the content; a mean where positions were merged.
-        valid_from: ``(B, S)`` long, `FOREVER` for a slot that is never read.
-        valid_to: ``(B, S)`` long, exclusive.
+        values: ``(B, K, S, D)``.
+        times: ``(B, K or 1, S)`` canonical time of the content.
+        positions: ``(B, K or 1, S)`` float position of the content; a mean where positions were merged.
+        valid_from: ``(B, K or 1, S)`` long, `FOREVER` for a slot that is never read.
+        valid_to: ``(B, K or 1, S)`` long, exclusive.
     """
 
     values: Tensor
@@ -39,15 +40,15 @@ class TemporalMemory:
     valid_to: Tensor
 
     def readable(self, asked_at: Tensor) -> Tensor:
-        """``(B, Q) → (B, Q, S)`` bool: which slots a question may read."""
-        asked = asked_at.unsqueeze(-1)
+        """``(B, Q) → (B, Q, K or 1, S)`` bool: which slots a question may read."""
+        asked = asked_at[..., None, None]
         return (self.valid_from.unsqueeze(1) <= asked) & (asked < self.valid_to.unsqueeze(1))
 
     @staticmethod
     def join(parts: list[TemporalMemory]) -> TemporalMemory:
         """All slots of several memories of the same sequences."""
         names = ("values", "times", "positions", "valid_from", "valid_to")
-        return TemporalMemory(*(torch.cat([getattr(part, name) for part in parts], dim=1) for name in names))
+        return TemporalMemory(*(torch.cat([getattr(part, name) for part in parts], dim=2) for name in names))
 
 
 class TemporalHead(nn.Module, ABC):
@@ -98,7 +99,7 @@ def next_position(positions: Tensor) -> Tensor:
 def per_position(
     values: Tensor, times: Tensor, positions: Tensor, valid_from: Tensor, valid_to: Tensor
 ) -> TemporalMemory:
-    """A memory with K slots per position.
+    """A memory with one slot per position at each place.
 
     Args:
         values: ``(B, T, K, D)``.
@@ -107,7 +108,5 @@ def per_position(
         valid_from: ``(B, T)``.
         valid_to: ``(B, T)``.
     """
-    k = values.shape[2]
-    spread = (x.repeat_interleave(k, dim=1) for x in (times, positions, valid_from, valid_to))
-    times, positions, valid_from, valid_to = spread
-    return TemporalMemory(values.flatten(1, 2), times, positions.to(times.dtype), valid_from, valid_to)
+    moments = (times, positions.to(times.dtype), valid_from, valid_to)
+    return TemporalMemory(values.transpose(1, 2), *(x.unsqueeze(1) for x in moments))

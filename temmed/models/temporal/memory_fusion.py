@@ -46,8 +46,11 @@ class MemoryFusion(TemporalHead):
         self.fuse = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.write_gate = nn.Linear(2 * dim, dim)
         self.empty = nn.Parameter(torch.zeros(dim))
-        # Open gates at the start: what is seen is stored.
+        # At the start what is seen is stored as it is: open gates, and nothing fused into it.
         nn.init.constant_(self.write_gate.bias, 2.0)
+        nn.init.normal_(self.time.weight, std=0.01)
+        nn.init.zeros_(self.fuse[-1].weight)
+        nn.init.zeros_(self.fuse[-1].bias)
 
     def _read(self, current: Tensor, bank: Tensor, filled: Tensor) -> Tensor:
         """Content-based read of the same place: current ``(B, K, D)``, bank ``(B, K, M, D)``, filled ``(B, 1, M)``."""
@@ -141,10 +144,4 @@ class MemoryFusion(TemporalHead):
 
 
 def _slots(values: Tensor, moment: Tensor, valid_from: Tensor, valid_to: Tensor) -> TemporalMemory:
-    return TemporalMemory(
-        values.flatten(1, 2),
-        moment[..., 0].flatten(1, 2),
-        moment[..., 1].flatten(1, 2),
-        valid_from.flatten(1, 2),
-        valid_to.flatten(1, 2),
-    )
+    return TemporalMemory(values, moment[..., 0], moment[..., 1], valid_from, valid_to)

@@ -25,8 +25,6 @@ class NoMemory(TemporalHead):
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
         positions = chunk_positions(tokens, state)
-        batch, nothing = len(tokens), times[:, :0]
-        memory = TemporalMemory(
-            tokens.new_zeros(batch, 0, tokens.shape[-1]), nothing, nothing, nothing.long(), nothing.long()
-        )
+        nothing = times[:, None, :0]
+        memory = TemporalMemory(tokens.transpose(1, 2)[:, :, :0], nothing, nothing, nothing.long(), nothing.long())
         return memory, {"next_position": next_position(positions)}

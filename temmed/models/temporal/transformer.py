@@ -34,6 +34,10 @@ class _Layer(nn.Module):
         self.feed = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim)
         )
+        # Residual branches start at zero: a layer passes its tokens on as they are.
+        for last in (self.out, self.feed[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, allowed: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of x ``(B, K, T, D)``, allowed ``(B, 1, T, P + T)``, past ``(B, K, P, 2 D)``; returns x, the new past."""
@@ -68,6 +72,7 @@ class CausalTransformer(TemporalHead):
     def __init__(self, dim: int, layers: int = 2, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
+        nn.init.normal_(self.time.weight, std=0.01)
         self.layers = nn.ModuleList(_Layer(dim, heads, dropout) for _ in range(layers))
 
     def forward(

@@ -1,12 +1,21 @@
-"""The offline text encoder: a small transformer over the tokens of `temmed.data.tokenizer`."""
+"""The offline text encoder: a small transformer over the tokens of `temmed.data.tokenizer` and their pairs.
+
+Pairs of neighbouring words have vectors of their own, found by hashing as in fastText (Joulin et al. 2017): what two
+words mean together ("left frontal") is there from the start and need not be composed first.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
 from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time
+
+
+#: Vectors for pairs of words; pairs that fall on the same one are told apart by their words.
+_PAIRS = 4096
 
 
 class BuiltinTextEncoder(nn.Module):
@@ -30,6 +39,7 @@ class BuiltinTextEncoder(nn.Module):
         super().__init__()
         self.max_length = max_length
         self.words = nn.Embedding(vocabulary, dim, padding_idx=0)
+        self.pairs = nn.Embedding(_PAIRS, dim)
         self.kinds = nn.Embedding(4, dim)
         self.position = nn.Linear(POSITION_SIZE, dim, bias=False)
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
@@ -44,8 +54,14 @@ class BuiltinTextEncoder(nn.Module):
         # What texts share (kind and order of their tokens) starts small beside what tells them apart (words), and the
         # pooling starts sharp: else all texts of one template are nearly the same vector, and reading starts slowly.
         nn.init.normal_(self.words.weight, std=1.0)
+        nn.init.normal_(self.pairs.weight, std=1.0)
         nn.init.normal_(self.kinds.weight, std=0.02)
         nn.init.normal_(self.order.weight, std=0.05)
+        # For the same reason the layers start by passing their tokens on as they are.
+        for part in self.layers.layers:
+            for last in (part.self_attn.out_proj, part.linear2):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""
@@ -53,12 +69,16 @@ class BuiltinTextEncoder(nn.Module):
         is_time = (ids >= TIME_BASE) & (ids < NUMBER_BASE)
         is_number = ids >= NUMBER_BASE
         kind = is_position.long() + 2 * is_time.long() + 3 * is_number.long()
-        words = self.words(ids.masked_fill(kind > 0, 0))
+        ordinary = ids.masked_fill(kind > 0, 0)
+        before = functional.pad(ordinary[..., :-1], (1, 0))
+        both = (ordinary > 0) & (before > 0)
+        pairs = self.pairs((before * 7919 + ordinary) % _PAIRS) * both.unsqueeze(-1)
         position = self.position(encode_position((ids - POSITION_BASE).clamp(min=0) * is_position))
         thousandths = torch.where(is_time, ids - TIME_BASE, torch.where(is_number, ids - NUMBER_BASE, 0))
         value = self.time(encode_time(thousandths.double() / 1000))
         return (
-            words
+            self.words(ordinary)
+            + pairs
             + self.kinds(kind)
             + position * is_position.unsqueeze(-1)
             + value * (is_time | is_number).unsqueeze(-1)
