@@ -83,24 +83,22 @@ class Reader(nn.Module):
         """Weight of each place for each question: ``(B, Q, D) → (B, Q, heads, K)``."""
         return torch.einsum("bqhd,hdk->bqhk", self._split(self.place_query(prompts)), self.place_key)
 
-    def read_images(self, places: Tensor, tokens: Tensor) -> Tensor:
+    def project(self, tokens: Tensor) -> Tensor:
+        """What can be read of images: tokens ``(B, T, K, D)`` → ``(B, heads, K, T, head_dim)``."""
+        return self._split(self.value(self.norm(tokens))).permute(0, 3, 2, 1, 4)
+
+    def read_images(self, places: Tensor, values: Tensor) -> Tensor:
         """Read every position's own image, without memory.
 
         Args:
             places: ``(B, Q, heads, K)``, from `places`.
-            tokens: ``(B, T, K, D)``.
+            values: ``(B, heads, K, T, head_dim)``, from `project`.
 
         Returns:
             ``(B, Q, T, heads · head_dim)``.
         """
-        values = self._split(self.value(self.norm(tokens)))
-        return torch.einsum("bqhk,btkhd->bqthd", places, values).flatten(-2)
-
-    def _read_asked(self, places: Tensor, tokens: Tensor, asked_at: Tensor) -> Tensor:
-        """The same of the asked position alone: ``(B, Q, heads · head_dim)``."""
-        values = self._split(self.value(self.norm(tokens)))
-        rows = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
-        return torch.einsum("bqhk,bqkhd->bqhd", places, values[rows, asked_at]).flatten(-2)
+        read = torch.matmul(places.transpose(1, 2), values.flatten(3)).unflatten(-1, values.shape[3:])
+        return read.permute(0, 2, 3, 1, 4).flatten(-2)
 
     def _address(self, prompts: Tensor, asked_at: Tensor) -> Tensor:
         """Queries for time and position, ``(B, heads, Q, TIME_SIZE + POSITION_SIZE)``.
@@ -131,11 +129,9 @@ class Reader(nn.Module):
         keys, values = (self._split(layer(normed)).movedim(3, 1) for layer in (self.key, self.value))
         query = self._split(self.query(prompts)).transpose(1, 2) * self.head_dim**-0.5
         content = torch.matmul(query, keys.flatten(2, 3).transpose(2, 3)).unflatten(-1, memory.values.shape[1:3])
-        moments, inverse = torch.unique(
-            torch.stack([memory.times, memory.positions]).flatten(1), dim=1, return_inverse=True
-        )
-        moment = torch.cat([encode_time(moments[0]), encode_position(moments[1])], dim=-1)
-        moment = moment[inverse].unflatten(0, memory.times.shape)
+        times, which_time = torch.unique(memory.times, return_inverse=True)
+        positions, which_position = torch.unique(memory.positions, return_inverse=True)
+        moment = torch.cat([encode_time(times)[which_time], encode_position(positions)[which_position]], dim=-1)
         address = torch.matmul(self._address(prompts, asked_at), moment.flatten(1, 2).unsqueeze(1).transpose(2, 3))
         readable = memory.readable(asked_at)
         hidden = torch.zeros(readable.shape, device=content.device).masked_fill(~readable, _HIDDEN)
@@ -168,7 +164,7 @@ class Reader(nn.Module):
     def forward(
         self,
         prompts: Tensor,
-        tokens: Tensor,
+        values: Tensor,
         asked_at: Tensor,
         memory: TemporalMemory,
         reports: TemporalMemory | None = None,
@@ -178,16 +174,17 @@ class Reader(nn.Module):
 
         Args:
             prompts: ``(B, Q, D)``.
-            tokens: of the images, ``(B, T, K, D)``.
+            values: of the images, from `project`.
             asked_at: ``(B, Q)`` long.
             memory: of the same sequences, K places.
             reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
             addressable: whether slots of the memory stand for positions, to build the pointers.
         """
         places = self.places(prompts)
-        local = self._read_asked(places, tokens, asked_at)
+        every = self.read_images(places, values)
+        local = every.gather(2, asked_at[:, :, None, None].expand(-1, -1, 1, every.shape[-1])).squeeze(2)
         remembered, attention = self.read_memory(prompts, places, asked_at, memory)
         if reports is not None:
             remembered = remembered + self.read_memory(prompts, torch.ones_like(places[..., :1]), asked_at, reports)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        return Reading(features, self._pointers(attention, memory, tokens.shape[1]) if addressable else None)
+        return Reading(features, self._pointers(attention, memory, values.shape[3]) if addressable else None)

@@ -94,16 +94,17 @@ class Reasoner(nn.Module):
     def forward(self, batch: TimelineBatch) -> ReasonerOutput:
         """Answer all questions of a batch."""
         tokens = self.encode_images(batch)
+        values = self.reader.project(tokens)
         reading = self.reader(
             self.text(batch.prompts),
-            tokens,
+            values,
             batch.asked_at,
             self.remember(batch, tokens),
             self.note(batch),
             self.temporal.addressable,
         )
         labels = self.text(batch.event_prompts)
-        seen = self.reader.read_images(self.reader.places(labels), tokens)
+        seen = self.reader.read_images(self.reader.places(labels), values)
         return ReasonerOutput(
             answer_logits=self.answer(reading.features, self.text(batch.choices), batch.choice_mask),
             values=self.value(reading.features),

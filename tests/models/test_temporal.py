@@ -77,7 +77,7 @@ def ask(reader: Reader, memory: TemporalMemory, tokens: Tensor, position: int, a
     asked = torch.full((len(tokens), Q), position)
     here = position if at is None else at
     places = reader.places(prompts)
-    read = reader.read_images(places, tokens[:, here : here + 1])[:, :, 0]
+    read = reader.read_images(places, reader.project(tokens[:, here : here + 1]))[:, :, 0]
     remembered, _ = reader.read_memory(prompts, places, asked, memory)
     return reader.out(prompts + reader.mix(torch.cat([prompts, read, remembered], dim=-1)))
 
@@ -139,7 +139,7 @@ def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], re
             # The same first prompts: what is asked of a row does not depend on the batch.
             prompts = torch.randn(4, Q, D, generator=torch.Generator().manual_seed(5))[row : row + 1]
             reading = reader(
-                prompts, single.tokens, torch.full((1, Q), position), alone, addressable=head.addressable
+                prompts, reader.project(single.tokens), torch.full((1, Q), position), alone, addressable=head.addressable
             )
             assert_close(of_batch, reading.features[0])
 
@@ -226,7 +226,7 @@ def test_evidence_pointers_never_point_past_the_question(head_config: Mapping[st
         pytest.skip("its slots stand for no single position")
     memory, _ = head(*loop.inputs)
     asked = torch.tensor([[0, 2, 4, 6]] * B)
-    reading = reader(torch.randn(B, Q, D), loop.tokens, asked, memory)
+    reading = reader(torch.randn(B, Q, D), reader.project(loop.tokens), asked, memory)
     assert reading.pointers is not None
     assert_close(reading.pointers.sum(dim=-1), torch.ones(B, Q, 2))
     late = torch.arange(T) > asked[..., None]

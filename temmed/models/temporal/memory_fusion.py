@@ -41,7 +41,7 @@ class MemoryFusion(TemporalHead):
         self.capacity = capacity
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim, bias=False)
         self.fuse_gate = nn.Linear(2 * dim, dim)
         self.fuse = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.write_gate = nn.Linear(2 * dim, dim)
@@ -56,7 +56,9 @@ class MemoryFusion(TemporalHead):
         """Content-based read of the same place: current ``(B, K, D)``, bank ``(B, K, M, D)``, filled ``(B, 1, M)``."""
         bank = torch.cat([self.empty.expand(*bank.shape[:2], 1, -1), bank], dim=2)
         filled = functional.pad(filled, (1, 0), value=True)
-        scores = torch.einsum("bkd,bkmd->bkm", self.query(current), self.key(bank)) * bank.shape[-1] ** -0.5
+        # The query goes through the transposed key layer, which is less work than all of the bank through the layer.
+        query = self.query(current) @ self.key.weight
+        scores = torch.einsum("bkd,bkmd->bkm", query, bank) * bank.shape[-1] ** -0.5
         return torch.einsum("bkm,bkmd->bkd", scores.masked_fill(~filled, -torch.inf).softmax(dim=-1), bank)
 
     def forward(
@@ -81,7 +83,9 @@ class MemoryFusion(TemporalHead):
                 state, tokens[:, t] + encoded[:, t].unsqueeze(1), times[:, t], position, image_mask[:, t]
             )
             gone += lost
-        live = _slots(state["bank"], state["moment"], state["born"], torch.full_like(state["born"], FOREVER))
+        used = int(state["filled"].max())
+        bank, moment, born = (state[name][:, :, :used] for name in ("bank", "moment", "born"))
+        live = _slots(bank, moment, born, torch.full_like(born, FOREVER))
         return TemporalMemory.join([*gone, live]), {**state, "next_position": next_position(positions)}
 
     def _advance(
