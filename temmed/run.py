@@ -74,6 +74,8 @@ def train(config: DictConfig) -> dict[str, float]:
 
 def _train(config: DictConfig) -> dict[str, float]:
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    # Deterministic mode would fill every new tensor first, a tenth of a step on CPU, to catch reads of empty memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     settings = DataSettings(**_plain(config.data))
     timeline = find_timeline(settings, Path(config.paths.cache))
     if not timeline.has("questions"):
@@ -98,10 +100,10 @@ def _train(config: DictConfig) -> dict[str, float]:
         _check_same_data(read_checkpoint(config.ckpt_path), timeline, split, config.ckpt_path)
     data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed))
     for subset in ("train", "val", *(("test",) if config.test else ())):
-        data.dataset(subset)
+        data.records(subset)
     trainer = _trainer(config)
-    store = _features(module, timeline, settings, Path(config.paths.cache)) if settings.cache_features else None
-    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), features=store)
+    if settings.cache_features:
+        data.features = _features(module, timeline, settings, Path(config.paths.cache))
     # Nothing is written before this line, so that a refusal leaves nothing behind.
     keep_split(split, timeline)
     folder = Path(config.paths.run)

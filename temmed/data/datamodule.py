@@ -18,7 +18,7 @@ from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, ValueScale, training_texts
 from temmed.data.images import ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
-from temmed.data.records import build_records
+from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
 from temmed.data.tokenizer import Tokenizer
 from temmed.errors import InputError
@@ -160,7 +160,23 @@ class TimelineDataModule(pl.LightningDataModule):
         super().__init__()
         self.timeline, self.data_split, self.settings = timeline, split, settings
         self.fitted, self.seed, self.features = fitted, seed, features
+        self._records: dict[str, list[Record]] = {}
         self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
+
+    def records(self, subset: str) -> list[Record]:
+        """The sequences of a subset with their questions.
+
+        Raises:
+            InputError: the subset has no question.
+        """
+        if subset not in self._records:
+            records = build_records(
+                self.timeline, self.data_split, subset, self.fitted, needs_reports=self.settings.reports != "none"
+            )
+            if not records:
+                raise no_questions(self.timeline, subset, self.data_split)
+            self._records[subset] = records
+        return self._records[subset]
 
     def dataset(self, subset: str, training: bool = False) -> SequenceDataset:
         """The data set of a subset; with position dropout and question sampling if it is for training.
@@ -170,11 +186,8 @@ class TimelineDataModule(pl.LightningDataModule):
         """
         key = (subset, training)
         if key not in self._datasets:
-            records = build_records(self.timeline, self.data_split, subset, self.fitted)
-            if not records:
-                raise no_questions(self.timeline, subset, self.data_split)
             self._datasets[key] = SequenceDataset(
-                records,
+                self.records(subset),
                 ImageSource(self.timeline),
                 self.fitted,
                 inputs=cast(Inputs, self.settings.inputs),

@@ -91,7 +91,12 @@ class Record:
 
 
 def build_records(
-    timeline: Timeline, split: Split, subset: str, fitted: Fitted, needs_questions: bool = True
+    timeline: Timeline,
+    split: Split,
+    subset: str,
+    fitted: Fitted,
+    needs_questions: bool = True,
+    needs_reports: bool = True,
 ) -> list[Record]:
     """Regroup a subset's tables by sequence.
 
@@ -101,6 +106,7 @@ def build_records(
         subset: ``train``, ``val`` or ``test``.
         fitted: vocabulary and scales.
         needs_questions: leave out sequences without a question.
+        needs_reports: without them, reports are left out.
 
     Returns:
         One record per sequence, in order of the sequence id. Positions after the subset's last are cut off, so
@@ -137,7 +143,7 @@ def build_records(
                 Statement(encode(statement.text), int(statement.position), bool(statement.consistent))
             )
     reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
-    for report in named_rows(reports):
+    for report in named_rows(reports) if needs_reports else ():
         found = records.get(report.sequence_id)
         if found is not None and report.position < len(found.times):
             found.reports.append((encode(report.text), int(report.position)))

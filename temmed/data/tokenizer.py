@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from temmed.timelines.schema import TIME_UNITS
 
@@ -34,8 +35,13 @@ _PATTERN = re.compile(
 _SHORT_UNITS = {"ms": "millisecond", "s": "second"}
 
 
-def _pieces(text: str) -> Iterable[str | int]:
+@lru_cache(maxsize=1 << 16)
+def _pieces(text: str) -> tuple[str | int, ...]:
     """Words as they are; time points, elapsed times and numbers as their ids."""
+    return tuple(_read(text))
+
+
+def _read(text: str) -> Iterator[str | int]:
     for match in _PATTERN.finditer(text.lower()):
         if match["position"]:
             yield POSITION_BASE + min(int(match["position"]), TIME_BASE - POSITION_BASE - 1)

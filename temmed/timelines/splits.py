@@ -90,7 +90,7 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of who is where; the name and the seed take no part."""
-        rows = self.frame[_COLUMNS].astype("str").agg("\0".join, axis=1)
+        rows = map("\0".join, self.frame[_COLUMNS].astype("str").itertuples(index=False, name=None))
         return hashlib.blake2b("\n".join(sorted(rows)).encode(), digest_size=16).hexdigest()
 
     def sequences(self, subset: str) -> pd.DataFrame:
