@@ -203,7 +203,8 @@ def test_an_interrupted_import_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(folder, "write_timeline", interrupt)
         done = running("dicom", echo, tmp_path / "out")
-    assert done.exit_code != 0
+    assert done.exit_code == 130
+    assert done.stderr.strip().splitlines()[-1] == "interrupted"
     assert list(tmp_path.iterdir()) == []
     assert running("dicom", echo, tmp_path / "out").exit_code == 0
 
