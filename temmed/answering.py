@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -110,24 +111,13 @@ class Asker:
             InputError: there is no such sequence or position, the position has no image, or the model cannot tell
                 the choices apart.
         """
-        encoded = _encode_choices(self.module.fitted.tokenizer, choices)
-        tokens = self.module.fitted.tokenizer.encode(prompt)
-        records = []
-        for record in self._records(sequence):
-            asked_at = _position(record, position)
-            question = Question(
-                identity=f"ask:{record.sequence_id}",
-                task="ask",
-                text=prompt,
-                prompt=tokens,
-                choices=encoded,
-                asked_at=asked_at,
-                answer=IGNORE,
-                truth=None,
-                value=float("nan"),
-                evidence=[asked_at],
-            )
-            records.append(_until(record, asked_at, question))
+        tokenizer = self.module.fitted.tokenizer
+        encoded = _encode_choices(tokenizer, choices)
+        tokens = tokenizer.encode(prompt)
+        question = Question(
+            "ask", "ask", prompt, tokens, encoded, asked_at=0, answer=IGNORE, truth=None, value=math.nan, evidence=[]
+        )
+        records = [_asked(record, question, position) for record in self._records(sequence)]
         questions = pd.DataFrame(
             {
                 "question_id": [record.questions[0].identity for record in records],
@@ -139,7 +129,7 @@ class Asker:
             write_predictions(out, table, None)
         rows = table.set_index("question_id")
         answers = [self._answer(record, rows.loc[record.questions[0].identity]) for record in records]
-        return Reply(answers, _unknown_words(self.module.fitted.tokenizer, prompt, choices))
+        return Reply(answers, _unknown_words(tokenizer, prompt, choices))
 
     def answer_own(self, out: Path) -> int:
         """Answer the folder's own questions and write the prediction tables into ``out``.
@@ -225,16 +215,17 @@ def _whole(timeline: Timeline) -> Split:
     return Split("whole", "file", 0, frame)
 
 
-def _until(record: Record, position: int, question: Question) -> Record:
-    """The record up to a position, with one question and nothing to score."""
+def _asked(record: Record, question: Question, position: int | None) -> Record:
+    """The record up to the position asked at, with the question asked there and nothing to score."""
+    asked_at = _position(record, position)
     return replace(
         record,
-        times=record.times[: position + 1],
-        imaged=record.imaged[: position + 1],
-        questions=[question],
+        times=record.times[: asked_at + 1],
+        imaged=record.imaged[: asked_at + 1],
+        questions=[replace(question, identity=f"ask:{record.sequence_id}", asked_at=asked_at, evidence=[asked_at])],
         events=[],
         statements=[],
-        reports=[report for report in record.reports if report[1] <= position],
+        reports=[report for report in record.reports if report[1] <= asked_at],
     )
 
 
