@@ -78,7 +78,7 @@ class Asker:
         root: a timeline folder; it needs no questions.
 
     Raises:
-        InputError: one of them cannot be used, or the folder's images are not what the model was fitted to.
+        InputError: one of them cannot be used.
     """
 
     def __init__(self, checkpoint: Path, root: Path) -> None:
@@ -87,7 +87,6 @@ class Asker:
         self.source = ImageSource(self.timeline)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
-        _check_images(self.timeline, self.source, self.module)
         self.split = _whole(self.timeline)
 
     def ask(
@@ -108,8 +107,8 @@ class Asker:
             out: also write the prediction table ``answers`` into this folder.
 
         Raises:
-            InputError: there is no such sequence or position, the position has no image, or the model cannot tell
-                the choices apart.
+            InputError: there is no such sequence or position, the position has no image, the model cannot tell the
+                choices apart, or it was fitted to other images than the folder's.
         """
         tokenizer = self.module.fitted.tokenizer
         encoded = _encode_choices(tokenizer, choices)
@@ -138,7 +137,7 @@ class Asker:
             How many were answered.
 
         Raises:
-            InputError: the folder has no questions.
+            InputError: the folder has no questions, or other images than the model was fitted to.
         """
         questions = self.timeline.table("questions")
         if questions.empty:
@@ -243,32 +242,6 @@ def _position(record: Record, position: int | None) -> int:
         found = "no image at any position" if position is None else f"position {position}, which has none"
         raise InputError("a position with an image", found, where, f"Positions with one: {there}.")
     return position
-
-
-def _check_images(timeline: Timeline, source: ImageSource, module: TimelineModule) -> None:
-    """Refuse images of other channels or another number of dimensions than the model was fitted to."""
-    remedy = "Ask a checkpoint that was trained on such images, or import the folder with the same channel names."
-    expected = module.fitted.channels
-    found: set[str] = set()
-    # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
-    samples = timeline.table("images").drop_duplicates("channel")
-    for sequence, position in zip(samples["sequence_id"].tolist(), samples["position"].tolist(), strict=True):
-        found |= set(source.read(sequence, {position})[position])
-    if found != set(expected):
-        raise InputError(
-            f"channels {', '.join(expected)}, which the checkpoint was fitted to",
-            ", ".join(sorted(found)) or "no images",
-            str(timeline.root),
-            remedy,
-        )
-    dims = set(timeline.table("sequences")["spatial_dims"].astype(int))
-    if dims != {len(module.fitted.spatial)}:
-        raise InputError(
-            f"images of {len(module.fitted.spatial)} dimensions, which the checkpoint was fitted to",
-            " and ".join(map(str, sorted(dims))),
-            str(timeline.root),
-            remedy,
-        )
 
 
 def _encode_choices(tokenizer: Tokenizer, choices: Sequence[str]) -> list[list[int]]:
