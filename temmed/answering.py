@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -77,7 +78,7 @@ class Asker:
         root: a timeline folder; it needs no questions.
 
     Raises:
-        InputError: one of them cannot be used, or the folder's images are not what the model was fitted to.
+        InputError: one of them cannot be used.
     """
 
     def __init__(self, checkpoint: Path, root: Path) -> None:
@@ -86,7 +87,6 @@ class Asker:
         self.source = ImageSource(self.timeline)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
-        _check_images(self.timeline, self.source, self.module)
         self.split = _whole(self.timeline)
 
     def ask(
@@ -107,27 +107,16 @@ class Asker:
             out: also write the prediction table ``answers`` into this folder.
 
         Raises:
-            InputError: there is no such sequence or position, the position has no image, or the model cannot tell
-                the choices apart.
+            InputError: there is no such sequence or position, the position has no image, the model cannot tell the
+                choices apart, or it was fitted to other images than the folder's.
         """
-        encoded = _encode_choices(self.module.fitted.tokenizer, choices)
-        tokens = self.module.fitted.tokenizer.encode(prompt)
-        records = []
-        for record in self._records(sequence):
-            asked_at = _position(record, position)
-            question = Question(
-                identity=f"ask:{record.sequence_id}",
-                task="ask",
-                text=prompt,
-                prompt=tokens,
-                choices=encoded,
-                asked_at=asked_at,
-                answer=IGNORE,
-                truth=None,
-                value=float("nan"),
-                evidence=[asked_at],
-            )
-            records.append(_until(record, asked_at, question))
+        tokenizer = self.module.fitted.tokenizer
+        encoded = _encode_choices(tokenizer, choices)
+        tokens = tokenizer.encode(prompt)
+        question = Question(
+            "ask", "ask", prompt, tokens, encoded, asked_at=0, answer=IGNORE, truth=None, value=math.nan, evidence=[]
+        )
+        records = [_asked(record, question, position) for record in self._records(sequence)]
         questions = pd.DataFrame(
             {
                 "question_id": [record.questions[0].identity for record in records],
@@ -139,7 +128,7 @@ class Asker:
             write_predictions(out, table, None)
         rows = table.set_index("question_id")
         answers = [self._answer(record, rows.loc[record.questions[0].identity]) for record in records]
-        return Reply(answers, _unknown_words(self.module.fitted.tokenizer, prompt, choices))
+        return Reply(answers, _unknown_words(tokenizer, prompt, choices))
 
     def answer_own(self, out: Path) -> int:
         """Answer the folder's own questions and write the prediction tables into ``out``.
@@ -148,7 +137,7 @@ class Asker:
             How many were answered.
 
         Raises:
-            InputError: the folder has no questions.
+            InputError: the folder has no questions, or other images than the model was fitted to.
         """
         questions = self.timeline.table("questions")
         if questions.empty:
@@ -225,16 +214,17 @@ def _whole(timeline: Timeline) -> Split:
     return Split("whole", "file", 0, frame)
 
 
-def _until(record: Record, position: int, question: Question) -> Record:
-    """The record up to a position, with one question and nothing to score."""
+def _asked(record: Record, question: Question, position: int | None) -> Record:
+    """The record up to the position asked at, with the question asked there and nothing to score."""
+    asked_at = _position(record, position)
     return replace(
         record,
-        times=record.times[: position + 1],
-        imaged=record.imaged[: position + 1],
-        questions=[question],
+        times=record.times[: asked_at + 1],
+        imaged=record.imaged[: asked_at + 1],
+        questions=[replace(question, identity=f"ask:{record.sequence_id}", asked_at=asked_at, evidence=[asked_at])],
         events=[],
         statements=[],
-        reports=[report for report in record.reports if report[1] <= position],
+        reports=[report for report in record.reports if report[1] <= asked_at],
     )
 
 
@@ -252,32 +242,6 @@ def _position(record: Record, position: int | None) -> int:
         found = "no image at any position" if position is None else f"position {position}, which has none"
         raise InputError("a position with an image", found, where, f"Positions with one: {there}.")
     return position
-
-
-def _check_images(timeline: Timeline, source: ImageSource, module: TimelineModule) -> None:
-    """Refuse images of other channels or another number of dimensions than the model was fitted to."""
-    remedy = "Ask a checkpoint that was trained on such images, or import the folder with the same channel names."
-    expected = module.fitted.channels
-    found: set[str] = set()
-    # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
-    samples = timeline.table("images").drop_duplicates("channel")
-    for sequence, position in zip(samples["sequence_id"].tolist(), samples["position"].tolist(), strict=True):
-        found |= set(source.read(sequence, {position})[position])
-    if found != set(expected):
-        raise InputError(
-            f"channels {', '.join(expected)}, which the checkpoint was fitted to",
-            ", ".join(sorted(found)) or "no images",
-            str(timeline.root),
-            remedy,
-        )
-    dims = set(timeline.table("sequences")["spatial_dims"].astype(int))
-    if dims != {len(module.fitted.spatial)}:
-        raise InputError(
-            f"images of {len(module.fitted.spatial)} dimensions, which the checkpoint was fitted to",
-            " and ".join(map(str, sorted(dims))),
-            str(timeline.root),
-            remedy,
-        )
 
 
 def _encode_choices(tokenizer: Tokenizer, choices: Sequence[str]) -> list[list[int]]:

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 #: What a command returns when the user's input cannot be used.
 EXIT_INPUT = 2
+#: What a shell returns for a command that Ctrl-C ended.
+_EXIT_INTERRUPTED = 130
 
 
 class _Commands(TyperGroup):
-    """Says what is wrong with the user's input in one message, without a traceback."""
+    """Says what is wrong with the user's input, or that Ctrl-C came, in one message without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(_EXIT_INTERRUPTED) from None
         except InputError as error:
             message = str(error)
         except BrokenPipeError:

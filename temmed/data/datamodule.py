@@ -200,13 +200,19 @@ class TimelineDataModule(pl.LightningDataModule):
         return self._datasets[key]
 
     def loader(self, subset: str, training: bool = False) -> DataLoader:
-        """Batches of a subset; in the order of the sequence ids unless for training."""
+        """Batches of a subset; in the order of the sequence ids unless for training.
+
+        A probe that sees one position at a time has several views of a sequence, each with the few questions asked
+        there. Its batch holds the views of ``batch_size`` sequences on average, so that it asks as many questions in
+        a batch, and takes as many steps in an epoch, as a model that sees whole sequences.
+        """
         dataset = self.dataset(subset, training)
+        views = len(dataset) / len(dataset.records)
         trainer = self.trainer
         distributed = trainer is not None and trainer.world_size > 1
         sampler = EpochBatchSampler(
             dataset.lengths,
-            self.settings.batch_size,
+            round(self.settings.batch_size * views),
             shuffle=training,
             seed=self.seed,
             rank=trainer.global_rank if distributed and trainer else 0,

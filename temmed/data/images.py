@@ -73,6 +73,42 @@ class ImageSource:
         return found
 
 
+def check_images(timeline: Timeline, fitted: Fitted) -> None:
+    """Refuse a folder whose images have other channels, or another number of dimensions, than a model was fitted to.
+
+    Without this a channel that the model knows would be taken for absent everywhere, and others would not be read.
+
+    Raises:
+        InputError: they differ.
+    """
+    source = ImageSource(timeline)
+    found: set[str] = set()
+    # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
+    samples = timeline.table("images").drop_duplicates("channel")
+    for sequence, position in zip(samples["sequence_id"].tolist(), samples["position"].tolist(), strict=True):
+        found |= set(source.read(sequence, {position})[position])
+    dims = sorted(set(timeline.table("sequences")["spatial_dims"].astype(int)))
+    for expected, instead, same in (
+        (
+            f"channels {', '.join(fitted.channels)}",
+            ", ".join(sorted(found)) or "no images",
+            found == set(fitted.channels),
+        ),
+        (
+            f"images of {len(fitted.spatial)} dimensions",
+            " and ".join(map(str, dims)),
+            dims == [len(fitted.spatial)],
+        ),
+    ):
+        if not same:
+            raise InputError(
+                f"{expected}, which the checkpoint was fitted to",
+                instead,
+                str(timeline.root),
+                "Use a checkpoint that was trained on such images, or import the folder with the same channel names.",
+            )
+
+
 def resize(image: NDArray, spatial: tuple[int, ...]) -> Tensor:
     """One image as float32 in the size of the tensor; smaller ones are antialiased (2D) or interpolated (3D)."""
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))

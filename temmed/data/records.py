@@ -110,7 +110,7 @@ def build_records(
 
     Returns:
         One record per sequence, in order of the sequence id. Positions after the subset's last are cut off, so
-        nothing later can be input or label.
+        nothing later can be input or label. Those before its first are input alone: their labels are another's.
     """
     encode = fitted.tokenizer.encode
     owned = split.sequences(subset)
@@ -135,6 +135,7 @@ def build_records(
             bounds = np.array([event.onset_lower, event.onset_upper, event.offset_lower, event.offset_upper], float)
             interval = censored(bounds * TIME_UNITS[units[event.sequence_id]][1], found.times)
             targets = event_targets(interval, found.times, found.imaged)
+            targets[: int(first[event.sequence_id])] = IGNORE
             found.events.append(Event(event.label, encode(event.label), targets, tuple(interval)))
     for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)

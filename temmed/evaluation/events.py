@@ -13,19 +13,22 @@ _BOUNDS = ["onset_lower", "onset_upper", "offset_lower", "offset_upper"]
 
 
 def event_truths(timeline: Timeline, split: Split, subset: str) -> pd.DataFrame:
-    """The events of a subset's sequences, censored at the last position that it owns.
+    """What happens in a subset's sequences at the positions that it owns.
+
+    What a subset's first position shows happened since the one before, so that the time between the two is its own.
+    Where it owns a sequence from the start there is none before, and time begins with the first position.
 
     Returns:
-        Columns ``patient_id, sequence_id, label``, the four bounds (NaN for never), ``first`` and ``last`` (times of
-        the first and last observation).
+        Columns ``patient_id, sequence_id, label``, the four bounds (NaN for never), ``first`` and ``last`` (the limits
+        of the subset's own time, at which events are censored).
     """
-    owned = split.sequences(subset)[["sequence_id", "patient_id", "last_asked"]]
+    owned = split.sequences(subset)[["sequence_id", "patient_id", "first_asked", "last_asked"]]
+    owned["before"] = (owned["first_asked"] - 1).clip(lower=0)
     times = timeline.table("timepoints")[["sequence_id", "position", "time"]]
-    first = times[times["position"] == 0].set_index("sequence_id")["time"]
-    last = owned.merge(times, left_on=["sequence_id", "last_asked"], right_on=["sequence_id", "position"])
-    truths = timeline.table("events").merge(owned[["sequence_id", "patient_id"]], on="sequence_id")
-    truths["first"] = truths["sequence_id"].map(first)
-    truths["last"] = truths["sequence_id"].map(last.set_index("sequence_id")["time"])
+    for name, position in (("first", "before"), ("last", "last_asked")):
+        clock = times.rename(columns={"position": position, "time": name})
+        owned = owned.merge(clock, on=["sequence_id", position], validate="one_to_one")
+    truths = timeline.table("events").merge(owned[["sequence_id", "patient_id", "first", "last"]], on="sequence_id")
     censored = clip_bounds(_bounds(truths), truths["first"], truths["last"])
     truths[_BOUNDS] = np.stack(censored, axis=1)
     return truths[["patient_id", "sequence_id", "label", *_BOUNDS, "first", "last"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from temmed.errors import InputError
 
@@ -102,24 +103,23 @@ class Problems:
         return [self.listed[index] for index in sorted(chosen)]
 
 
-class ValidationError(InputError):
-    """A timeline folder breaks the rules of its format.
+class ProblemsError(InputError):
+    """Several problems of the user's tables in one message; a kind of table says what it needs and how to mend it.
 
     Args:
-        where: the folder.
+        where: the folder or the files.
         problems: the problems to list.
         total: how many there are in all.
     """
 
+    needs: ClassVar[str]
+    advice: ClassVar[str]
+
     def __init__(self, where: str, problems: list[Problem], total: int) -> None:
         self.problems = problems
         self.total = total
-        super().__init__(
-            expected="tables that follow the timeline format",
-            found=f"{total:,} {'problem' if total == 1 else 'problems'}",
-            where=where,
-            remedy="Correct the tables; `temmed data audit` lists what is wrong by rule.",
-        )
+        found = f"{total:,} {'problem' if total == 1 else 'problems'}"
+        super().__init__(expected=self.needs, found=found, where=where, remedy=self.advice)
 
     def __str__(self) -> str:
         """The problems listed, one a line, and how many more there are."""
@@ -129,9 +129,16 @@ class ValidationError(InputError):
             lines.append(f"  … and {self.total - len(self.problems):,} more")
         return "\n".join([*lines, self.remedy])
 
-    def __reduce__(self) -> tuple[type[ValidationError], tuple[str, list[Problem], int]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[ProblemsError], tuple[str, list[Problem], int]]:  # type: ignore[override]
         """Pickle by the arguments, so that the error crosses process boundaries."""
         return type(self), (self.where, self.problems, self.total)
+
+
+class ValidationError(ProblemsError):
+    """A timeline folder breaks the rules of its format."""
+
+    needs = "tables that follow the timeline format"
+    advice = "Correct the tables; `temmed data audit` lists what is wrong by rule."
 
 
 def _quote(value: object) -> str:

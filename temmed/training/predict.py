@@ -9,6 +9,7 @@ import pandas as pd
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from temmed.data.images import check_images
 from temmed.timelines.folder import Timeline
 from temmed.training.module import TimelineModule
 
@@ -27,7 +28,12 @@ def predict(
 
     Returns:
         The tables ``answers``, one row per question, and ``events``, one row per sequence and label.
+
+    Raises:
+        InputError: the data is not what the model was trained on, and its images are of another kind.
     """
+    if timeline.meta.fingerprint != module.hparams["provenance"]["dataset"]["fingerprint"]:
+        check_images(timeline, module.fitted)
     found = cast("list[dict[str, list[dict[str, Any]]]]", trainer.predict(module, loader) or [])
     choices = dict(zip(questions["question_id"], questions["choices"], strict=True))
     answers = []

@@ -26,27 +26,27 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sys.modules.pop("parts", None)
 
 
+def required(target: str) -> dict[str, bool]:
+    """The arguments of a target, and which of them it cannot do without."""
+    found = signature(target, "model.temporal")
+    assert found is not None
+    return {name: parameter.required for name, parameter in found.parameters.items()}
+
+
 def test_arguments_and_which_of_them_are_required(package: Path) -> None:
     (package / "heads.py").write_text(
         "class Head:\n    def __init__(self, dim: int, slots=8, *, gate: float, norm: bool = True): ...\n"
     )
-    found = signature("parts.heads.Head", "model.temporal")
+    assert required("parts.heads.Head") == {"dim": True, "slots": False, "gate": True, "norm": False}
+    found = signature("parts.heads.Head", "x")
     assert found is not None
-    assert {name: parameter.required for name, parameter in found.parameters.items()} == {
-        "dim": True,
-        "slots": False,
-        "gate": True,
-        "norm": False,
-    }
     assert not found.takes_any
 
 
 def test_a_re_export_is_followed(package: Path) -> None:
     (package / "heads.py").write_text("try:\n    from .inner import Head\nexcept ImportError:\n    Head = None\n")
     (package / "inner.py").write_text("class Head:\n    def __init__(self, dim): ...\n")
-    found = signature("parts.Renamed", "x")
-    assert found is not None
-    assert list(found.parameters) == ["dim"]
+    assert list(required("parts.Renamed")) == ["dim"]
 
 
 def test_an_inherited_init_is_found(package: Path) -> None:
@@ -65,13 +65,7 @@ def test_a_dataclass_takes_its_fields(package: Path) -> None:
         "@dataclass(frozen=True)\nclass Head(Base):\n    kind: ClassVar[str] = 'a'\n    slots: int = 8\n"
         "    names: list = field(default_factory=list)\n    hidden: int = field(init=False)\n"
     )
-    found = signature("parts.heads.Head", "x")
-    assert found is not None
-    assert {name: parameter.required for name, parameter in found.parameters.items()} == {
-        "dim": True,
-        "slots": False,
-        "names": False,
-    }
+    assert required("parts.heads.Head") == {"dim": True, "slots": False, "names": False}
 
 
 def test_a_function_and_a_class_method(package: Path) -> None:
@@ -80,9 +74,7 @@ def test_a_function_and_a_class_method(package: Path) -> None:
         "    @staticmethod\n    def large(slots): ...\n"
     )
     for target, expected in [("build", ["dim"]), ("Head.small", ["slots"]), ("Head.large", ["slots"])]:
-        found = signature(f"parts.heads.{target}", "x")
-        assert found is not None
-        assert list(found.parameters) == expected
+        assert list(required(f"parts.heads.{target}")) == expected
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,27 @@ def test_workers_change_nothing(tiny_timeline: Timeline, split: Split, fitted: F
             torch.testing.assert_close(value, others[name], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("inputs", ["text", "asked_image", "prior_image"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_probe_takes_as_many_steps_and_asks_everything_once(
+    tiny_timeline: Timeline, split: Split, fitted: Fitted, inputs: str, batch_size: int
+) -> None:
+    def batches(inputs: str) -> list[list[str]]:
+        options = DataSettings(size=32, batch_size=batch_size, inputs=inputs, position_dropout=0.0)
+        loader = TimelineDataModule(tiny_timeline, split, options, fitted, seed=3).train_dataloader()
+        loader.sampler.set_epoch(1)
+        found = [[name for names in batch.question_ids for name in names] for batch in loader]
+        assert len(found) == len(loader)
+        return found
+
+    whole, probe = batches("all"), batches(inputs)
+    assert len(probe) == pytest.approx(len(whole), rel=0.25)
+    asked = sorted(name for names in probe for name in names)
+    assert asked == sorted(name for names in whole for name in names)
+    assert len(asked) == len(set(asked))
+    assert batches(inputs) == probe
+
+
 def test_subset_without_questions_is_refused(tiny_timeline: Timeline, fitted: Fitted, split: Split) -> None:
     train_only = Split("odd", "patient", 0, split.sequences("train"), (1.0, 0.0, 0.0))
     data = TimelineDataModule(tiny_timeline, train_only, DataSettings(size=32), fitted)

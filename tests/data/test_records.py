@@ -83,6 +83,32 @@ def test_split_by_time_shows_nothing_later(tiny_timeline: Timeline, fitted: Fitt
     assert statements == len(tiny_timeline.table("statements"))
 
 
+def test_split_by_time_gives_every_event_target_to_one_subset(tiny_timeline: Timeline, fitted: Fitted) -> None:
+    patients = make_split(tiny_timeline, by="patient", seed=0)
+    by_time = make_split(tiny_timeline, by="time", seed=0)
+
+    def targets(split: Split, subset: str) -> dict[tuple[str, int, int], int]:
+        return {
+            (record.sequence_id, number, position): int(target)
+            for record in build_records(tiny_timeline, split, subset, fitted, needs_questions=False)
+            for number, event in enumerate(record.events)
+            for position, target in enumerate(event.targets)
+            if target != IGNORE
+        }
+
+    whole = targets(patients, "train") | targets(patients, "val") | targets(patients, "test")
+    found: dict[tuple[str, int, int], int] = {}
+    for subset in ("train", "val", "test"):
+        bounds = by_time.sequences(subset).set_index("sequence_id")
+        of_subset = targets(by_time, subset)
+        assert of_subset
+        for sequence, _, position in of_subset:
+            assert bounds.at[sequence, "first_asked"] <= position <= bounds.at[sequence, "last_asked"]
+        assert not found.keys() & of_subset.keys()
+        found |= of_subset
+    assert found == whole
+
+
 def test_records_hold_what_the_tables_say(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> None:
     questions = split.questions(tiny_timeline, "train").set_index("question_id")
     records = build_records(tiny_timeline, split, "train", fitted)

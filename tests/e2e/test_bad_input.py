@@ -13,6 +13,7 @@ import pytest
 
 from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.schema import SCHEMA
+from temmed.timelines.splits import make_split, save_split
 
 #: See conftest.
 Outcome = Any
@@ -132,9 +133,36 @@ def test_a_checkpoint_of_another_dataset(start: Start, finished: Outcome, folder
     start("data=folder", f"data.root={folder}", checkpoint).refused("fingerprint", str(folder))
 
 
-def test_no_question_in_a_subset(refuse: Callable[..., None], folder: Path) -> None:
-    from temmed.timelines.splits import make_split
+@pytest.mark.parametrize(
+    ("table", "edit", "told"),
+    [
+        ("images", lambda table: table.assign(channel=table["channel"].replace("flair", "t2")), "found t1, t2"),
+        ("images", lambda table: table[table["channel"] == "t1"], "found t1."),
+        ("patients", lambda table: table.assign(age=99.0), ""),
+    ],
+    ids=["renamed", "missing", "same"],
+)
+def test_a_checkpoint_of_images_of_another_kind(
+    start: Start,
+    finished: Outcome,
+    folder: Path,
+    tmp_path: Path,
+    table: str,
+    edit: Callable[[pd.DataFrame], pd.DataFrame],
+    told: str,
+) -> None:
+    change(folder, table, edit)
+    split = save_split(make_split(Timeline.open(folder)), folder).stem
+    words = (f"data.root={folder}", f"data.split={split}", f"out={tmp_path}/out")
+    outcome = start(f"ckpt_path={finished.run}/checkpoints/best.ckpt", *words, main="evaluate")
+    if told:
+        outcome.refused("expected channels flair, t1, which the checkpoint", told, str(folder), "same channel names")
+    else:
+        assert outcome.code == 0, outcome.message
+    assert (tmp_path / "out").exists() == (not told)
 
+
+def test_no_question_in_a_subset(refuse: Callable[..., None], folder: Path) -> None:
     timeline = Timeline.open(folder)
     val = make_split(timeline).questions(timeline, "val")["question_id"]
     change(folder, "questions", lambda table: table[~table["question_id"].isin(val)])

@@ -156,7 +156,9 @@ def test_ctrl_c_while_the_set_is_written_leaves_nothing(
     process = launch("debug=fast", "data.patients=20000", cache=cache)
     wait_for(lambda: list(cache.glob(".*partial*/images/*")), process)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
+    _, message = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
+    assert message.strip().splitlines()[-1] == "interrupted"
+    assert "Traceback" not in message
     assert not list(cache.iterdir())
     assert not list(tmp_path.glob("runs/**/*seed0"))

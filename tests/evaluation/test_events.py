@@ -33,10 +33,40 @@ def test_truths_are_those_of_the_subset_and_censored(timeline: Timeline, split: 
 def test_events_after_the_subset_are_not_yet_there(timeline: Timeline) -> None:
     by_time = make_split(timeline, "time")
     early = event_truths(timeline, by_time, "train").set_index(["sequence_id", "label"])
-    whole = event_truths(timeline, by_time, "test").set_index(["sequence_id", "label"])
+    whole = timeline.table("events").set_index(["sequence_id", "label"])
     late = (whole["onset_lower"] >= early["last"]).loc[lambda rows: rows].index
     assert len(late)
     assert early.loc[late, "onset_upper"].isna().all()
+
+
+def test_a_split_by_time_scores_each_change_once(timeline: Timeline) -> None:
+    by_time = make_split(timeline, "time")
+    clock = timeline.table("timepoints").set_index(["sequence_id", "position"])["time"]
+    whole = timeline.table("events").set_index(["sequence_id", "label"])
+    onsets = 0
+    for subset in ("train", "val", "test"):
+        owned = by_time.sequences(subset).set_index("sequence_id")
+        for row in event_truths(timeline, by_time, subset).itertuples():
+            first = owned.at[row.sequence_id, "first_asked"]
+            assert row.first == clock[row.sequence_id, max(first - 1, 0)]
+            assert row.last == clock[row.sequence_id, owned.at[row.sequence_id, "last_asked"]]
+            truth = whole.loc[(row.sequence_id, row.label)]
+            if row.first < truth["onset_upper"] <= row.last:
+                assert (row.onset_lower, row.onset_upper) == (truth["onset_lower"], truth["onset_upper"])
+                onsets += 1
+            else:
+                # It was there when the subset's time began, is not there yet, or never is.
+                assert row.onset_upper == row.first or np.isnan(row.onset_upper)
+    assert onsets == (whole["onset_upper"] > 0).sum() > 10
+
+
+def test_what_is_over_before_a_subset_begins_is_no_matter_of_it() -> None:
+    # As `event_truths` gives it where the subset's time begins at 40: over (never), still on, and new.
+    later = truths(("s0", "a", *NEVER), ("s0", "b", 40, 40, 100, 100), ("s0", "c", 40, 60, 100, 100))
+    given = predicted(("s0", "a", 5.0, 30.0), ("s0", "b", 20.0, np.nan), ("s0", "c", 50.0, np.nan))
+    judged, intervals = judge_events(later.assign(first=40.0), given)
+    assert judged["tiou"].tolist() == [1.0, 1.0, 1.0]
+    assert intervals["label"].tolist() == ["b", "c"]
 
 
 def test_matching_by_label_and_sequence() -> None:

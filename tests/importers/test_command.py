@@ -183,7 +183,7 @@ def test_bad_rows_are_told_before_anything_is_written(running: Running, tmp_path
     path = tmp_path / "questions.csv"
     path.write_text("file,position,prompt,value\nexamples_ybr_color.dcm,30,How wide?,3\nother.dcm,0,How wide?,3\n")
     done = running("dicom", echo, tmp_path / "out", "--questions", path)
-    refused(done, "found 2 that cannot", "row 1, position: must be a whole number from 0 to 29", "row 2, file")
+    refused(done, "found 2 problems", "row 1, position: must be a whole number from 0 to 29", "row 2, file")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -203,7 +203,8 @@ def test_an_interrupted_import_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(folder, "write_timeline", interrupt)
         done = running("dicom", echo, tmp_path / "out")
-    assert done.exit_code != 0
+    assert done.exit_code == 130
+    assert done.stderr.strip().splitlines()[-1] == "interrupted"
     assert list(tmp_path.iterdir()) == []
     assert running("dicom", echo, tmp_path / "out").exit_code == 0
 

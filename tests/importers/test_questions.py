@@ -194,7 +194,7 @@ def test_rows_that_cannot_be_used(tmp_path: Path, plan: Plan, row: str, message:
     with pytest.raises(InputError) as caught:
         ask(tmp_path, plan, HEADER + GOOD + "\n" + row + "\n")
     assert f"questions.csv, row 2, {message}" in str(caught.value)
-    assert "1 that cannot" in str(caught.value)
+    assert "found 1 problem:" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_all_rows_are_told_at_once(tmp_path: Path, plan: Plan) -> None:
     with pytest.raises(InputError) as caught:
         ask(tmp_path, plan, HEADER + "\n".join([GOOD, *rows]), "sequence,label,onset\nnone,open,0\n")
     message = str(caught.value)
-    assert "31 that cannot" in message
+    assert "found 31 problems:" in message
     assert "row 2, answer" in message
     assert "and 11 more" in message
     assert "docs/own-data.md" in message

@@ -85,6 +85,18 @@ def test_open_events_are_clipped_at_what_was_observed() -> None:
     np.testing.assert_array_equal(np.stack(clip_bounds(bounds(10, 20, 40, 60), 0, 30))[:, 0], [10, 20, 30, 30])
 
 
+def test_an_event_before_the_first_observation_does_not_happen() -> None:
+    assert np.isnan(np.stack(clip_bounds(bounds(0, 5, 10, 20), 20, 30))).all()
+    # It may have lasted until then, or it began before and is still there.
+    np.testing.assert_array_equal(np.stack(clip_bounds(bounds(0, 5, 10, 22), 20, 30))[:, 0], [20, 20, 20, 22])
+    np.testing.assert_array_equal(np.stack(clip_bounds(bounds(0, 5, 40, np.inf), 20, 30))[:, 0], [20, 20, 30, 30])
+    # An instant on the first observation.
+    assert not np.isnan(np.stack(clip_bounds(bounds(20, 20, 20, 20), 20, 30))).any()
+    onset, offset = clip_interval([1.0, 1.0, 1.0, 20.0], [19.0, 20.0, 25.0, 20.0], 20, 30)
+    np.testing.assert_array_equal(onset, [np.nan, np.nan, 20, 20])
+    np.testing.assert_array_equal(offset, [np.nan, np.nan, 25, 20])
+
+
 def test_an_event_after_the_last_observation_has_not_happened() -> None:
     assert np.isnan(np.stack(clip_bounds(bounds(30, 40, 50, 60), 0, 30))).all()
     # Known exactly, and on the last observation: it has.

@@ -56,8 +56,9 @@ def interval_iou(onset: ArrayLike, offset: ArrayLike, other_onset: ArrayLike, ot
 def clip_bounds(bounds: Bounds, first: ArrayLike, last: ArrayLike) -> Bounds:
     """Censor truths at what was observed.
 
-    An event present from the start (onset_lower = -inf) starts at ``first``, one that outlasts the observation ends at
-    ``last``, and one whose onset lies after ``last`` has not happened yet.
+    An event that began before ``first`` starts there, one that outlasts the observation ends at ``last``. One whose
+    onset lies after ``last`` has not happened yet, and one that was over by ``first`` does not happen any more: both
+    are never.
 
     Args:
         bounds: of shape ``(...)``.
@@ -67,7 +68,8 @@ def clip_bounds(bounds: Bounds, first: ArrayLike, last: ArrayLike) -> Bounds:
     low, high = np.asarray(first, dtype=float), np.asarray(last, dtype=float)
     # An instant known exactly has equal bounds, and may fall on the last observation.
     not_yet = (bounds.onset_lower >= high) & (bounds.onset_upper > high)
-    return Bounds(*(np.where(not_yet, np.nan, np.clip(bound, low, high)) for bound in bounds))
+    over = (bounds.onset_lower < low) & (bounds.offset_upper <= low)
+    return Bounds(*(np.where(not_yet | over, np.nan, np.clip(bound, low, high)) for bound in bounds))
 
 
 def clip_interval(onset: ArrayLike, offset: ArrayLike, first: ArrayLike, last: ArrayLike) -> tuple[Floats, Floats]:
@@ -75,8 +77,8 @@ def clip_interval(onset: ArrayLike, offset: ArrayLike, first: ArrayLike, last: A
     low, high = np.asarray(first, dtype=float), np.asarray(last, dtype=float)
     start, end = np.asarray(onset, dtype=float), np.asarray(offset, dtype=float)
     end = np.where(np.isnan(end) & ~np.isnan(start), np.inf, end)
-    not_yet = (start > high) | (end < low)
-    return np.where(not_yet, np.nan, np.clip(start, low, high)), np.where(not_yet, np.nan, np.clip(end, low, high))
+    outside = (start > high) | (end < low) | ((start < low) & (end == low))
+    return np.where(outside, np.nan, np.clip(start, low, high)), np.where(outside, np.nan, np.clip(end, low, high))
 
 
 def temporal_iou(bounds: Bounds, onset: ArrayLike, offset: ArrayLike) -> TemporalIoU:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from temmed.errors import InputError
-from temmed.timelines.problems import LISTED, Problem, Problems
+from temmed.timelines.problems import LISTED, Problems, ProblemsError
 
 _LAYOUT = "See docs/own-data.md for the layout."
 Row = Mapping[str, str]
@@ -33,34 +33,11 @@ class RowError(ValueError):
         super().__init__(f"{column}: {rule}, found {found}")
 
 
-class RowsError(InputError):
-    """Rows of a user's file that cannot be used, all in one message.
+class RowsError(ProblemsError):
+    """Rows of a user's file that cannot be used."""
 
-    Args:
-        where: the files.
-        problems: the rows to list.
-        total: how many there are in all.
-    """
-
-    def __init__(self, where: str, problems: list[Problem], total: int) -> None:
-        self.problems = problems
-        self.total = total
-        super().__init__(
-            expected="rows that can be used",
-            found=f"{total} that cannot",
-            where=where,
-            remedy=f"Correct them. {_LAYOUT}",
-        )
-
-    def __str__(self) -> str:
-        lines = [f"{self.where}: expected {self.expected}, found {self.found}:"]
-        lines += [f"  {problem}" for problem in self.problems]
-        if self.total > len(self.problems):
-            lines.append(f"  … and {self.total - len(self.problems)} more")
-        return "\n".join([*lines, self.remedy])
-
-    def __reduce__(self) -> tuple[type[RowsError], tuple[str, list[Problem], int]]:  # type: ignore[override]
-        return type(self), (self.where, self.problems, self.total)
+    needs = "rows that can be used"
+    advice = f"Correct them. {_LAYOUT}"
 
 
 def read_rows(path: Path, columns: Sequence[str], required: Sequence[str]) -> list[dict[str, str]]:

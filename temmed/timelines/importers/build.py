@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
+from temmed.processes import map_in_processes
 from temmed.timelines.importers.plan import Options, Picture, Plan, relative, slug
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
@@ -173,16 +173,10 @@ def _mapper(workers: int, progress: Progress) -> Callable[[str, Callable[[Any], 
     def run(label: str, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         results = []
         progress(label, 0, len(items))
-        if workers == 1 or len(items) < _WORTH_PROCESSES:
-            for item in items:
-                results.append(function(item))
-                progress(label, len(results), len(items))
-            return results
-        # Forking a process that may have threads can hang, so the workers start afresh.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            chunk = max(1, min(32, len(items) // (4 * workers)))
-            for result in pool.map(function, items, chunksize=chunk):
+        processes = workers if len(items) >= _WORTH_PROCESSES else 1
+        chunk = max(1, min(32, len(items) // (4 * workers)))
+        with closing(map_in_processes(function, items, processes, chunk)) as found:
+            for result in found:
                 results.append(result)
                 progress(label, len(results), len(items))
         return results

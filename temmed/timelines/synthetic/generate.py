@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from tqdm import tqdm
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
+from temmed.processes import map_in_processes
 from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.synthetic.anatomy import CHANNELS
 from temmed.timelines.synthetic.courses import Course, draw_course
@@ -47,30 +46,6 @@ def _render_chunk(staging: Path, seed: int, shape: tuple[int, ...], indices: lis
         np.save(staging / "images" / f"{sequence_id(index)}.npy", pixels.reshape(-1, *shape))
         errors.append(error)
     return errors
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal; the parent alone answers it and stops the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _rendered(
-    staging: Path, seed: int, shape: tuple[int, ...], patients: int, workers: int
-) -> Iterator[list[np.ndarray]]:
-    chunks = [list(range(start, min(start + _CHUNK, patients))) for start in range(0, patients, _CHUNK)]
-    if workers <= 1:
-        for chunk in chunks:
-            yield _render_chunk(staging, seed, shape, chunk)
-        return
-    with ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    ) as pool:
-        tasks = [pool.submit(_render_chunk, staging, seed, shape, chunk) for chunk in chunks]
-        try:
-            for task in tasks:
-                yield task.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def generate(
@@ -117,9 +92,13 @@ def generate(
     shape = (size,) * spatial_dims
     with staged_folder(root, overwrite=overwrite) as staging:
         (staging / "images").mkdir()
+        chunks = [list(range(start, min(start + _CHUNK, patients))) for start in range(0, patients, _CHUNK)]
         errors: list[np.ndarray] = []
-        with tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=not progress) as bar:
-            for chunk in _rendered(staging, seed, shape, patients, workers):
+        with (
+            tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=not progress) as bar,
+            closing(map_in_processes(partial(_render_chunk, staging, seed, shape), chunks, workers)) as rendered,
+        ):
+            for chunk in rendered:
                 errors.extend(chunk)
                 bar.update(len(chunk))
         courses = [draw_course(seed, index, spatial_dims) for index in range(patients)]

@@ -1,0 +1,75 @@
+"""Worker processes that leave Ctrl-C to the process that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_in_processes(
+    function: Callable[[T], R], items: Sequence[T], workers: int, chunk: int = 1
+) -> Generator[R, None, None]:
+    """Apply a function to items in processes of their own.
+
+    Close the iterator (``contextlib.closing``) if it may be left before its end: that drops what has not begun and
+    waits for what has, so that nothing is written after.
+
+    Args:
+        function: of a module's top level, or a ``functools.partial`` of one.
+        items: what to apply it to.
+        workers: processes; with one, everything happens in this one.
+        chunk: items that a process is handed at a time.
+
+    Yields:
+        The results, in the order of the items.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    # Forking a process that may have threads can hang, so the workers start afresh.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        with _interrupts_held():
+            results = pool.map(function, items, chunksize=chunk)
+        yield from results
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started in this block never see Ctrl-C; this one sees it at the end of the block.
+
+    Ctrl-C reaches every process of a terminal, also those that are still importing, when no code of ours could have
+    told them to ignore it. A blocked signal stays blocked in a new process from its first instruction on. It is
+    blocked in this thread alone, though, so that another thread can still let it in: hence the handler.
+    """
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    # Only the main thread may set handlers, and only in it is Ctrl-C an exception.
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    if is_main and handler is not None:
+        signal.signal(signal.SIGINT, note)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if is_main and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if interrupted:
+            signal.raise_signal(signal.SIGINT)

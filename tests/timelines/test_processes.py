@@ -1,0 +1,85 @@
+"""Work in other processes: the same results, and Ctrl-C that only the first process hears."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+
+import pytest
+
+from temmed.processes import _interrupts_held, map_in_processes
+
+
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """A test run in the background may ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("workers", "chunk"), [(1, 1), (2, 1), (3, 4)])
+def test_results_come_in_the_order_of_the_items(workers: int, chunk: int) -> None:
+    items = [9, -2, 4, -7, 0, 3]
+    with closing(map_in_processes(abs, items, workers, chunk)) as results:
+        assert list(results) == [9, 2, 4, 7, 0, 3]
+
+
+def test_workers_never_see_ctrl_c_and_the_parent_still_does() -> None:
+    ask = partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+    before = signal.getsignal(signal.SIGINT)
+    with closing(map_in_processes(ask, [()] * 8, 2)) as blocked:
+        assert all(signal.SIGINT in found for found in blocked)
+    assert signal.SIGINT not in ask(())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_has_not_begun_is_dropped_when_the_results_are_left() -> None:
+    with closing(map_in_processes(time.sleep, [0.0, *[0.05] * 400], 2)) as results:
+        next(results)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5  # all of it takes 10 seconds
+
+
+def hold(interrupt: Callable[[], object], reached: list[str]) -> None:
+    with _interrupts_held():
+        interrupt()
+        time.sleep(0.05)
+        reached.append("the end of the block")
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c_is_answered_at_the_end_of_the_block() -> None:
+    reached: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        hold(lambda: os.kill(os.getpid(), signal.SIGINT), reached)
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c_that_another_thread_lets_in_waits_too() -> None:
+    reached: list[str] = []
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()  # before the block, so that Ctrl-C is not blocked in it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hold(lambda: signal.pthread_kill(thread.ident or 0, signal.SIGINT), reached)
+    finally:
+        done.set()
+        thread.join()
+    assert reached
+
+
+def test_a_thread_may_use_processes() -> None:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(map_in_processes(abs, [-1, 2], 2)))
+    thread.start()
+    thread.join()
+    assert found == [1, 2]
