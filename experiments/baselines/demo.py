@@ -158,7 +158,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the training (default: 0)")
     parser.add_argument("--models", nargs="+", choices=["static", *OTHERS], default=["static", *OTHERS])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs and the page")
-    parser.add_argument("--jobs", type=int, default=processors(), help="trainings at a time (default: one per processor; use 1 on a GPU)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=processors(),
+        help="trainings at a time (default: one per processor; use 1 on a GPU)",
+    )
     parser.add_argument("overrides", nargs="*", help="further overrides for every run, for instance data.patients=200")
     options = parser.parse_args()
     started = time.perf_counter()

@@ -139,7 +139,11 @@ def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], re
             # The same first prompts: what is asked of a row does not depend on the batch.
             prompts = torch.randn(4, Q, D, generator=torch.Generator().manual_seed(5))[row : row + 1]
             reading = reader(
-                prompts, reader.project(single.tokens), torch.full((1, Q), position), alone, addressable=head.addressable
+                prompts,
+                reader.project(single.tokens),
+                torch.full((1, Q), position),
+                alone,
+                addressable=head.addressable,
             )
             assert_close(of_batch, reading.features[0])
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temmed.models import start
 from temmed.models.encodings import TIME_SIZE, encode_time
 from temmed.models.temporal.base import (
     FOREVER,
@@ -49,8 +50,7 @@ class MemoryFusion(TemporalHead):
         # At the start what is seen is stored as it is: open gates, and nothing fused into it.
         nn.init.constant_(self.write_gate.bias, 2.0)
         nn.init.normal_(self.time.weight, std=0.01)
-        nn.init.zeros_(self.fuse[-1].weight)
-        nn.init.zeros_(self.fuse[-1].bias)
+        start.at_zero(self.fuse[-1])
 
     def _read(self, current: Tensor, bank: Tensor, filled: Tensor) -> Tensor:
         """Content-based read of the same place: current ``(B, K, D)``, bank ``(B, K, M, D)``, filled ``(B, 1, M)``."""

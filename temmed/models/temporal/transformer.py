@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temmed.models import start
 from temmed.models.encodings import TIME_SIZE, encode_time
 from temmed.models.temporal.base import (
     FOREVER,
@@ -34,10 +35,8 @@ class _Layer(nn.Module):
         self.feed = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim)
         )
-        # Residual branches start at zero: a layer passes its tokens on as they are.
-        for last in (self.out, self.feed[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        # A layer starts by passing its tokens on as they are.
+        start.at_zero(self.out, self.feed[-1])
 
     def forward(self, x: Tensor, allowed: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of x ``(B, K, T, D)``, allowed ``(B, 1, T, P + T)``, past ``(B, K, P, 2 D)``; returns x, the new past."""
@@ -92,8 +91,8 @@ class CausalTransformer(TemporalHead):
         for number, layer in enumerate(self.layers):
             x, carried[f"past_{number}"] = layer(x, allowed, None if state is None else state[f"past_{number}"])
         spots = positions.expand_as(times)
-        start = torch.where(mask, spots, FOREVER)
-        memory = per_position(x.transpose(1, 2), times, spots, start, torch.full_like(spots, FOREVER))
+        since = torch.where(mask, spots, FOREVER)
+        memory = per_position(x.transpose(1, 2), times, spots, since, torch.full_like(spots, FOREVER))
         if state is not None:
             memory = TemporalMemory.join([_unpack(state), memory])
         return memory, carried | _pack(memory)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
+from temmed.models import start
 from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time
-
 
 #: Vectors for pairs of words; pairs that fall on the same one are told apart by their words.
 _PAIRS = 4096
@@ -60,9 +60,7 @@ class BuiltinTextEncoder(nn.Module):
         nn.init.normal_(self.order.weight, std=0.05)
         # For the same reason the layers start by passing their tokens on as they are.
         for part in self.layers.layers:
-            for last in (part.self_attn.out_proj, part.linear2):
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+            start.at_zero(part.self_attn.out_proj, part.linear2)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""
