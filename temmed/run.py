@@ -189,7 +189,9 @@ def judge(
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
     questions = split.questions(timeline, subset)
     answers, events = predict(module, data.loader(subset), timeline, questions, trainer)
-    write_predictions(folder / "predictions" / subset, answers, events if timeline.has("events") else None)
+    # A probe sees single positions: it answers questions, but has no course of an event to tell.
+    told = events if timeline.has("events") and settings.inputs == "all" else None
+    write_predictions(folder / "predictions" / subset, answers, told)
     metrics = score(timeline, split, subset, read_predictions(folder / "predictions" / subset))
     write_metrics(folder / "metrics.json", metrics)
     print_scores(metrics, subset)
