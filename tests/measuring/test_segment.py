@@ -48,11 +48,10 @@ def test_the_longest_axis_of_an_ellipse_is_found_at_any_angle(
 
 def test_another_structure_nearby_does_not_pull(segmenter: Segmenter, nodule: Target, picture: Picture) -> None:
     plain, disturbed = picture(14.0, noise=0.03), picture(14.0, noise=0.03)
-    row, column = (round(part * 64) for part in segmenter.regions[nodule.location])
+    column = round(segmenter.regions[nodule.location][1] * 64)
     for image in disturbed.values():
         image[:, column + 5 : column + 7] -= 0.5
     found = segmenter.measure({0: plain, 1: disturbed}, [nodule])[nodule]
-    assert row
     assert found.present.all()
     assert abs(np.log(found.diameter[1] / found.diameter[0])) < 0.06
 
