@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
@@ -32,6 +33,7 @@ from temmed.data.features import FeatureStore, build_features, feature_key
 from temmed.errors import InputError
 from temmed.evaluation.scoring import Metrics, score, write_metrics
 from temmed.files import atomic_write
+from temmed.measuring.subset import answer_subset
 from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
@@ -59,6 +61,8 @@ _WRITTEN = (
 def train(config: DictConfig) -> dict[str, float]:
     """Train, then predict and score the test subset with the best checkpoint.
 
+    A model that measures has nothing to train: it is applied to the test subset at once.
+
     Args:
         config: ``conf/train.yaml``, composed and checked.
 
@@ -68,6 +72,8 @@ def train(config: DictConfig) -> dict[str, float]:
     Raises:
         InputError: the data cannot be used, or the checkpoint to resume from belongs to other data.
     """
+    if config.model.measure is not None:
+        return _measure(config)
     with without_noise():
         return _train(config)
 
@@ -109,7 +115,9 @@ def _train(config: DictConfig) -> dict[str, float]:
     folder = Path(config.paths.run)
     with _run_folder(folder):
         atomic_write(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        record = _record(config, module, timeline, split)
+        temporal = str(config.model.temporal["_target_"]).rsplit(".", 1)[-1]
+        parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        record = _record(config, temporal, parameters, timeline, split)
         atomic_write(folder / "run.json", json.dumps(record, indent=2))
         started = time.perf_counter()
         _fit(trainer, module, data, config.ckpt_path)
@@ -133,6 +141,48 @@ def _train(config: DictConfig) -> dict[str, float]:
             places |= {"All scores": folder / "metrics.json", "Next": f"temmed compare {shortened(folder.parent)}"}
         print_places(places)
     return logged
+
+
+def _measure(config: DictConfig) -> dict[str, float]:
+    """Apply a model that does not learn; its run folder has no checkpoint."""
+    for key, found, needed in (("data.inputs", config.data.inputs, "all"), ("ckpt_path", config.ckpt_path, None)):
+        if found != needed:
+            raise InputError(
+                f"{'null' if needed is None else needed} for a model that measures", repr(found), key, "Leave it out."
+            )
+    try:
+        segmenter = instantiate(config.model.measure, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+    settings = DataSettings(**_plain(config.data))
+    timeline = find_timeline(settings, Path(config.paths.cache))
+    split = find_split(timeline, settings)
+    folder = Path(config.paths.run)
+    started = time.perf_counter()
+    tables = None
+    if config.test:
+        if split.questions(timeline, "test").empty:
+            raise no_questions(timeline, "test", split)
+        tables = answer_subset(timeline, split, "test", segmenter)
+    # Nothing is written before this line, so that a refusal or Ctrl-C leaves nothing behind.
+    keep_split(split, timeline)
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = _plain(config)
+    used = {key: plain[key] for key in ("seed", "name", "tags", "test", "data", "paths")}
+    used["model"] = {key: plain["model"][key] for key in ("name", "measure")}
+    atomic_write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(used)))
+    record = _record(config, "none", 0, timeline, split)
+    record |= {"train_seconds": 0.0, "predict_seconds": round(time.perf_counter() - started, 2)}
+    atomic_write(folder / "run.json", json.dumps(record, indent=2))
+    if tables is None:
+        print_places({"Run folder": folder})
+        return {}
+    metrics = _score(*tables, timeline, split, "test", folder)
+    places: dict[str, str | Path] = {"Run folder": folder, "All scores": folder / "metrics.json"}
+    print_places({**places, "Next": f"temmed compare {shortened(folder.parent)}"})
+    return {name: float(entry["value"]) for name, entry in metrics.items()}
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -190,8 +240,15 @@ def judge(
     questions = split.questions(timeline, subset)
     answers, events = predict(module, data.loader(subset), timeline, questions, trainer)
     # A probe sees single positions: it answers questions, but has no course of an event to tell.
-    told = events if timeline.has("events") and settings.inputs == "all" else None
-    write_predictions(folder / "predictions" / subset, answers, told)
+    told = events if settings.inputs == "all" else None
+    return _score(answers, told, timeline, split, subset, folder)
+
+
+def _score(
+    answers: pd.DataFrame, events: pd.DataFrame | None, timeline: Timeline, split: Split, subset: str, folder: Path
+) -> Metrics:
+    """Write the predictions of a subset and what they score, and print the main scores."""
+    write_predictions(folder / "predictions" / subset, answers, events if timeline.has("events") else None)
     metrics = score(timeline, split, subset, read_predictions(folder / "predictions" / subset))
     write_metrics(folder / "metrics.json", metrics)
     print_scores(metrics, subset)
@@ -246,18 +303,18 @@ def _split_record(split: Split) -> dict[str, Any]:
     return {"name": split.name, "rule": split.rule, "seed": split.seed, "fingerprint": split.fingerprint}
 
 
-def _record(config: DictConfig, module: TimelineModule, timeline: Timeline, split: Split) -> dict[str, Any]:
+def _record(config: DictConfig, temporal: str, parameters: int, timeline: Timeline, split: Split) -> dict[str, Any]:
     return {
         "name": config.name,
         "model": config.model.name,
-        "temporal": str(config.model.temporal["_target_"]).rsplit(".", 1)[-1],
+        "temporal": temporal,
         "inputs": config.data.inputs,
         "seed": int(config.seed),
         "tags": list(config.tags),
         "dataset_root": str(timeline.root.absolute()),
         "dataset_fingerprint": timeline.meta.fingerprint,
         "split": {**_split_record(split), "path": f"splits/{split.name}.csv"},
-        "n_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "n_parameters": parameters,
         **describe_environment(),
     }
 

@@ -115,6 +115,7 @@ class ModelConfig:
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
     start_parts: list[str] = MISSING
+    measure: dict[str, Any] | None = MISSING
 
 
 @dataclass

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from temmed.data.images import check_images
+from temmed.predictions.intervals import stay_between
 from temmed.timelines.folder import Timeline
 from temmed.training.module import TimelineModule
 
@@ -68,8 +69,7 @@ def predict(
 def _interval(presence: np.ndarray, times: np.ndarray) -> dict[str, float | None]:
     """From the probability that an event is on in each image to an interval.
 
-    The event is taken to be on from the first to the last image in which it is likelier on than off. It begins and
-    ends midway to the neighbouring image; without a later image its end is open.
+    The event is taken to be on from the first to the last image in which it is likelier on than off.
     """
     if not len(presence):
         return {"onset": None, "offset": None, "score": None}
@@ -77,6 +77,4 @@ def _interval(presence: np.ndarray, times: np.ndarray) -> dict[str, float | None
     if not len(on):
         return {"onset": None, "offset": None, "score": float(1 - presence.max())}
     first, last = int(on[0]), int(on[-1])
-    onset = times[first] if first == 0 else (times[first - 1] + times[first]) / 2
-    offset = None if last == len(times) - 1 else float((times[last] + times[last + 1]) / 2)
-    return {"onset": float(onset), "offset": offset, "score": float(presence[first : last + 1].mean())}
+    return {**stay_between(first, last, times), "score": float(presence[first : last + 1].mean())}

@@ -119,6 +119,12 @@ def finished(place: Path) -> Outcome:
     return start_in(place, *TINY, "logger=csv", "name=finished")
 
 
+@pytest.fixture(scope="session")
+def measured(place: Path) -> Outcome:
+    """A run of the baseline that does not learn, on a small set with images of the usual size."""
+    return start_in(place, "model=measure", "data.patients=40", "data.size=64")
+
+
 @pytest.fixture
 def start(place: Path, tmp_path: Path) -> Start:
     """``start("model=static", main="train")`` in an empty folder, with the shared synthetic set."""

@@ -1,0 +1,1 @@
+"""Segment and measure: answers without learning. Torch-free."""
