@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import multiprocessing
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import redirect_stderr, redirect_stdout
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from temmed.errors import InputError
+_ROOT = Path(__file__).resolve().parents[2]
 
 #: Overrides of `train.py` for the model that trains the encoder.
 ENCODER = ("model=static", "trainer.max_epochs=6")
@@ -33,7 +31,8 @@ FROZEN = (
     "model.backbone.freeze=true",
     "model.start_parts=[backbone,project,place,text,reader,answer,value,event]",
     "data.cache_features=true",
-    "trainer.max_epochs=5",
+    "trainer.max_epochs=6",
+    "optimizer.lr=2e-3",
 )
 OTHERS: dict[str, tuple[str, ...]] = {
     "memory_fusion": ("model=memory_fusion",),
@@ -56,10 +55,9 @@ class Job:
     folder: Path
 
     @property
-    def command(self) -> str:
-        """What one would type to run it alone."""
-        words = [*self.overrides, f"seed={self.seed}", f"paths.run={self.folder}"]
-        return f"python train.py {shlex.join(words)}"
+    def words(self) -> list[str]:
+        """The arguments of `train.py`."""
+        return [*self.overrides, f"seed={self.seed}", f"paths.run={self.folder}"]
 
     @property
     def log(self) -> Path:
@@ -84,67 +82,62 @@ def plan(names: Sequence[str], seed: int, out: Path, overrides: Sequence[str]) -
     return encoder, others
 
 
-def train_one(job: Job, quiet: bool = False) -> float:
-    """Train one model in this process; returns the seconds it took.
+class TrainingError(Exception):
+    """A training ended with this exit code; what it had to say is printed."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def train(job: Job, threads: int, beside_others: bool) -> str:
+    """Train one model in a process of its own; returns one line about it.
 
     Args:
         job: what to train.
-        quiet: without a progress bar.
+        threads: how many it may use.
+        beside_others: its output goes to its log instead of the terminal.
+
+    Raises:
+        TrainingError: with the exit code of the training.
     """
-    from hydra import compose, initialize_config_dir
-
-    from temmed.config.check import check
-    from temmed.config.paths import conf_dir
-    from temmed.config.schema import register
-    from temmed.run import train
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     started = time.perf_counter()
-    register()
-    words = [*job.overrides, f"seed={job.seed}", f"paths.run={job.folder}", "logger=csv"]
-    words += ["trainer.enable_progress_bar=false"] if quiet else []
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("train", overrides=words)
-    check(config)
-    train(config)
-    return time.perf_counter() - started
-
-
-def train_beside_others(job: Job) -> float:
-    """`train_one` in a worker process, with its output in a log file."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("w") as log, redirect_stdout(log), redirect_stderr(log):
-        return train_one(job, quiet=True)
-
-
-def summary(job: Job, seconds: float) -> str:
-    """One line about a finished job."""
+    command = [sys.executable, str(_ROOT / "train.py"), *job.words]
+    settings = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    if beside_others:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("w") as log:
+            command.append("trainer.enable_progress_bar=false")
+            code = subprocess.run(command, env=settings, stdout=log, stderr=subprocess.STDOUT).returncode
+        if code:
+            print(f"{job.name}, seed {job.seed} failed:\n{job.log.read_text()}", file=sys.stderr, flush=True)
+    else:
+        code = subprocess.run(command, env=settings).returncode
+    if code:
+        raise TrainingError(code)
     accuracy = json.loads((job.folder / "metrics.json").read_text())["test/progression/accuracy"]["value"]
+    seconds = time.perf_counter() - started
     return f"{job.name}, seed {job.seed}: progression accuracy {100 * accuracy:.1f} %, {seconds:.0f} s"
 
 
-def _use_threads(count: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(count)
-
-
-def run_all(jobs: Sequence[Job], workers: int, threads: int) -> None:
-    """Train all jobs that are not done, ``workers`` of them at a time with ``threads`` threads each."""
+def train_all(jobs: Sequence[Job], workers: int) -> None:
+    """Train all jobs that are not done, ``workers`` of them at a time."""
     for job in jobs:
-        print(f"$ {job.command}" + ("   # done before" if job.done else ""), flush=True)
+        print(f"$ python train.py {shlex.join(job.words)}" + ("   # done before" if job.done else ""), flush=True)
     waiting = [job for job in jobs if not job.done]
-    if len(waiting) <= 1 or workers == 1:
-        for job in waiting:
-            print(summary(job, train_one(job)), flush=True)
-        return
-    print(f"{len(waiting)} trainings, {workers} at a time; their output is in {waiting[0].log.parent.parent}/*/*.log")
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_use_threads, initargs=(threads,))
-    try:
-        futures: dict[Future[float], Job] = {pool.submit(train_beside_others, job): job for job in waiting}
-        for future in as_completed(futures):
-            print(summary(futures[future], future.result()), flush=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    workers = max(1, min(workers, len(waiting)))
+    threads = max(1, processors() // workers)
+    if workers > 1:
+        place = waiting[0].log.parent.parent
+        print(f"{len(waiting)} trainings, {workers} at a time; their output is in {place}/*/*.log", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = [pool.submit(train, job, threads, workers > 1) for job in waiting]
+            for future in as_completed(futures):
+                print(future.result(), flush=True)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def processors() -> int:
@@ -170,24 +163,20 @@ def main() -> int:
     plans = [plan(options.models, seed, options.out, options.overrides) for seed in options.seeds]
     encoders = [encoder for encoder, _ in plans]
     others = [job for _, jobs in plans for job in jobs]
-    workers = max(1, options.jobs)
     try:
-        for job in encoders:
-            run_all([job], 1, processors())
-        run_all(others, min(workers, max(1, len(others))), max(1, processors() // workers))
-        from temmed.cli import app
-
-        command = ["compare", *(str(job.folder) for job in (*encoders, *others)), "--out", f"{options.out}/comparison"]
+        train_all(encoders, options.jobs if len(encoders) > 1 else 1)
+        train_all(others, options.jobs)
+        folders = [str(job.folder) for job in (*encoders, *others)]
+        command = ["compare", *folders, "--out", str(options.out / "comparison")]
         print(f"\n$ temmed {shlex.join(command)}", flush=True)
-        app(command, standalone_mode=False)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = subprocess.run([sys.executable, "-m", "temmed.cli", *command]).returncode
+    except TrainingError as failed:
+        return failed.code
     except KeyboardInterrupt:
         print("interrupted; start again to go on", file=sys.stderr)
         return 130
     print(f"\nAll in {(time.perf_counter() - started) / 60:.1f} minutes.")
-    return 0
+    return code
 
 
 if __name__ == "__main__":

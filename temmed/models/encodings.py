@@ -7,11 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
+
 #: Periods of the time encoding in the unit of the time, from a fiftieth (a cine frame in seconds) to decades (days).
 TIME_PERIODS = (0.02, 20000.0)
 POSITION_PERIODS = (2.5, 20000.0)
 TIME_SIZE = 80
 POSITION_SIZE = 32
+MOMENT_SIZE = TIME_SIZE + POSITION_SIZE
 
 
 def sinusoids(values: Tensor, periods: tuple[float, float], size: int) -> Tensor:
@@ -44,3 +47,29 @@ def encode_time(times: Tensor) -> Tensor:
 def encode_position(positions: Tensor) -> Tensor:
     """Encoding of positions: ``(*positions.shape, POSITION_SIZE)``."""
     return sinusoids(positions, POSITION_PERIODS, POSITION_SIZE)
+
+
+def encode_named(ids: Tensor, most: int) -> Tensor:
+    """Encodings of the time points and elapsed times that texts name, in the order of naming.
+
+    Args:
+        ids: of `temmed.data.tokenizer`, ``(..., L)``.
+        most: at most so many of each text.
+
+    Returns:
+        ``(..., most, MOMENT_SIZE)``: time, then position, of which one is zero; zeros where nothing more is named.
+    """
+    is_position = (ids >= POSITION_BASE) & (ids < TIME_BASE)
+    is_time = (ids >= TIME_BASE) & (ids < NUMBER_BASE)
+    number = (is_position | is_time).cumsum(dim=-1)
+    moments = []
+    for n in range(1, most + 1):
+        position, time = is_position & (number == n), is_time & (number == n)
+        which = ((ids - POSITION_BASE) * position).sum(dim=-1)
+        when = ((ids - TIME_BASE) * time).sum(dim=-1).double() / 1000
+        parts = (
+            encode_time(when) * time.any(-1, keepdim=True),
+            encode_position(which) * position.any(-1, keepdim=True),
+        )
+        moments.append(torch.cat(parts, dim=-1))
+    return torch.stack(moments, dim=-2)

@@ -14,6 +14,8 @@ from temmed.models.temporal.base import TemporalMemory
 _HIDDEN = -1e9
 #: Read heads that point at the earliest and at the latest evidence.
 POINTERS = 2
+#: Moments named in a question that a reader takes over: a comparison names two.
+NAMED = 2
 
 
 @dataclass
@@ -38,7 +40,8 @@ class Reader(nn.Module):
     can be read. The asked image and the memory share these weights: a place learned from one is found in the other.
 
     When: at each place, attention over the slots of the memory, which are addressed by content, by time, by position
-    and by distance to the asked position; the question makes the query for each. A third of the heads is the pointer at
+    and by distance to the asked position; the question makes the query for each. Moments that the question names are
+    taken over as they are, with a gate for each head. A third of the heads is the pointer at
     the earliest evidence, a third the one at the latest; the rest is free.
 
     Args:
@@ -66,6 +69,7 @@ class Reader(nn.Module):
         self.time_query = nn.Linear(dim, heads * TIME_SIZE)
         self.position_query = nn.Linear(dim, heads * POSITION_SIZE)
         self.distance_query = nn.Linear(dim, heads * POSITION_SIZE)
+        self.named_gate = nn.Linear(dim, heads * NAMED)
         self.mix = nn.Sequential(
             nn.Linear(dim + 2 * heads * head_dim, hidden),
             nn.GELU(),
@@ -100,8 +104,8 @@ class Reader(nn.Module):
         read = torch.matmul(places.transpose(1, 2), values.flatten(3)).unflatten(-1, values.shape[3:])
         return read.permute(0, 2, 3, 1, 4).flatten(-2)
 
-    def _address(self, prompts: Tensor, asked_at: Tensor) -> Tensor:
-        """Queries for time and position, ``(B, heads, Q, TIME_SIZE + POSITION_SIZE)``.
+    def _address(self, prompts: Tensor, asked_at: Tensor, named: Tensor | None) -> Tensor:
+        """Queries for time and position, ``(B, heads, Q, MOMENT_SIZE)``.
 
         A query for the distance to the asked position is one for the position itself, with sines and cosines turned
         by the asked position.
@@ -111,15 +115,21 @@ class Reader(nn.Module):
         far_sine, far_cosine = self._split(self.distance_query(prompts)).chunk(2, dim=-1)
         turned = torch.cat([far_cosine * sine - far_sine * cosine, far_sine * sine + far_cosine * cosine], dim=-1)
         position = self._split(self.position_query(prompts)) + turned
-        return torch.cat([self._split(self.time_query(prompts)), position], dim=-1).transpose(1, 2)
+        query = torch.cat([self._split(self.time_query(prompts)), position], dim=-1)
+        if named is not None:
+            query = query + torch.einsum("bqhm,bqme->bqhe", self._split(self.named_gate(prompts)), named)
+        return query.transpose(1, 2)
 
-    def attend(self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory) -> tuple[Tensor, Tensor]:
+    def attend(
+        self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory, named: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Attention over the slots of each place.
 
         Args:
             prompts: ``(B, Q, D)``.
             asked_at: ``(B, Q)`` long.
             memory: K places of S slots.
+            named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``; from `encode_named`.
 
         Returns:
             ``(B, heads, Q, K, S)``, which sums to 1 over the slots, or to 0 where none is readable; and the values
@@ -132,7 +142,9 @@ class Reader(nn.Module):
         times, which_time = torch.unique(memory.times, return_inverse=True)
         positions, which_position = torch.unique(memory.positions, return_inverse=True)
         moment = torch.cat([encode_time(times)[which_time], encode_position(positions)[which_position]], dim=-1)
-        address = torch.matmul(self._address(prompts, asked_at), moment.flatten(1, 2).unsqueeze(1).transpose(2, 3))
+        address = torch.matmul(
+            self._address(prompts, asked_at, named), moment.flatten(1, 2).unsqueeze(1).transpose(2, 3)
+        )
         readable = memory.readable(asked_at)
         hidden = torch.zeros(readable.shape, device=content.device).masked_fill(~readable, _HIDDEN)
         address = address.unflatten(-1, memory.times.shape[1:]) + hidden.unsqueeze(1)
@@ -140,7 +152,7 @@ class Reader(nn.Module):
         return attention * readable.any(dim=-1, keepdim=True).unsqueeze(1), values
 
     def read_memory(
-        self, prompts: Tensor, places: Tensor, asked_at: Tensor, memory: TemporalMemory
+        self, prompts: Tensor, places: Tensor, asked_at: Tensor, memory: TemporalMemory, named: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Read the memory at the places of a question.
 
@@ -148,7 +160,7 @@ class Reader(nn.Module):
             ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the attention over slots, weighted by
             place, ``(B, heads, Q, K, S)``.
         """
-        attention, values = self.attend(prompts, asked_at, memory)
+        attention, values = self.attend(prompts, asked_at, memory, named)
         weights = places.transpose(1, 2).unsqueeze(-1)
         read = torch.matmul((attention * weights).flatten(-2), values.flatten(2, 3))
         share = weights.detach().abs()
@@ -168,6 +180,7 @@ class Reader(nn.Module):
         asked_at: Tensor,
         memory: TemporalMemory,
         reports: TemporalMemory | None = None,
+        named: Tensor | None = None,
         addressable: bool = True,
     ) -> Reading:
         """Answer features of every question.
@@ -178,13 +191,15 @@ class Reader(nn.Module):
             asked_at: ``(B, Q)`` long.
             memory: of the same sequences, K places.
             reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
+            named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``.
             addressable: whether slots of the memory stand for positions, to build the pointers.
         """
         places = self.places(prompts)
         every = self.read_images(places, values)
         local = every.gather(2, asked_at[:, :, None, None].expand(-1, -1, 1, every.shape[-1])).squeeze(2)
-        remembered, attention = self.read_memory(prompts, places, asked_at, memory)
+        remembered, attention = self.read_memory(prompts, places, asked_at, memory, named)
         if reports is not None:
-            remembered = remembered + self.read_memory(prompts, torch.ones_like(places[..., :1]), asked_at, reports)[0]
+            everywhere = torch.ones_like(places[..., :1])
+            remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
         return Reading(features, self._pointers(attention, memory, values.shape[3]) if addressable else None)

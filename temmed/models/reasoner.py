@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from temmed.data.batch import TimelineBatch
+from temmed.models.encodings import encode_named
 from temmed.models.heads import AnswerHead, EventHead, ValueHead
-from temmed.models.reader import Reader
+from temmed.models.reader import NAMED, Reader
 from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
 
 
@@ -101,6 +102,7 @@ class Reasoner(nn.Module):
             batch.asked_at,
             self.remember(batch, tokens),
             self.note(batch),
+            encode_named(batch.prompts, NAMED),
             self.temporal.addressable,
         )
         labels = self.text(batch.event_prompts)

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from temmed.data.tokenizer import Tokenizer
-from temmed.models.encodings import POSITION_PERIODS, TIME_PERIODS, encode_position, encode_time, sinusoids
+from temmed.models.encodings import (
+    MOMENT_SIZE,
+    POSITION_PERIODS,
+    TIME_PERIODS,
+    TIME_SIZE,
+    encode_named,
+    encode_position,
+    encode_time,
+    sinusoids,
+)
 from temmed.models.text.builtin import BuiltinTextEncoder
 
 _TEXTS = [
@@ -88,3 +97,38 @@ def test_encoding_depends_on_differences_alone(periods: tuple[float, float]) -> 
     products = (sinusoids(start, periods, 32) * sinusoids(start + 7.0, periods, 32)).sum(dim=-1)
     torch.testing.assert_close(products, products[:1].expand(4), atol=1e-3, rtol=1e-3)
     assert (products < 16).all()
+
+
+def test_named_moments_are_the_encodings_of_images() -> None:
+    tokenizer = Tokenizer.fit(["compare with grown since"])
+    texts = ["compare time point 3 with time point 1", "grown since 2 weeks", "grown"]
+    ids = torch.zeros(3, 8, dtype=torch.long)
+    for row, text in enumerate(texts):
+        tokens = tokenizer.encode(text)
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    named = encode_named(ids, 2)
+    assert named.shape == (3, 2, MOMENT_SIZE)
+    torch.testing.assert_close(named[0, :, TIME_SIZE:], encode_position(torch.tensor([3, 1])))
+    torch.testing.assert_close(named[1, 0, :TIME_SIZE], encode_time(torch.tensor(14.0)))
+    assert not named[0, :, :TIME_SIZE].any()
+    assert not named[1, 1].any()
+    assert not named[2].any()
+
+
+def test_pairs_of_words_tell_texts_of_the_same_words_apart() -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.fit(["left frontal right temporal"])
+    encoder = BuiltinTextEncoder(len(tokenizer), 32, layers=1).eval()
+    with torch.no_grad():
+        encoder.order.weight.zero_()  # so that nothing but the pairs depends on the order
+        left, right = (
+            encoder(torch.tensor([tokenizer.encode(text)]))
+            for text in ("left frontal right temporal", "left temporal right frontal")
+        )
+        assert torch.cosine_similarity(left, right).item() < 0.9
+        encoder.pairs.weight.zero_()
+        left, right = (
+            encoder(torch.tensor([tokenizer.encode(text)]))
+            for text in ("left frontal right temporal", "left temporal right frontal")
+        )
+    torch.testing.assert_close(left, right)

@@ -53,13 +53,15 @@ class MemoryFusion(TemporalHead):
         start.at_zero(self.fuse[-1])
 
     def _read(self, current: Tensor, bank: Tensor, filled: Tensor) -> Tensor:
-        """Content-based read of the same place: current ``(B, K, D)``, bank ``(B, K, M, D)``, filled ``(B, 1, M)``."""
-        bank = torch.cat([self.empty.expand(*bank.shape[:2], 1, -1), bank], dim=2)
-        filled = functional.pad(filled, (1, 0), value=True)
+        """Content-based read of the same place: current ``(B, K, D)``, bank ``(B, K, M, D)``, filled ``(B, 1, M)``.
+
+        A learned empty slot can be read, too.
+        """
         # The query goes through the transposed key layer, which is less work than all of the bank through the layer.
-        query = self.query(current) @ self.key.weight
-        scores = torch.einsum("bkd,bkmd->bkm", query, bank) * bank.shape[-1] ** -0.5
-        return torch.einsum("bkm,bkmd->bkd", scores.masked_fill(~filled, -torch.inf).softmax(dim=-1), bank)
+        query = self.query(current) @ self.key.weight * bank.shape[-1] ** -0.5
+        scores = torch.einsum("bkd,bkmd->bkm", query, bank).masked_fill(~filled, -torch.inf)
+        weight = torch.cat([query @ self.empty.unsqueeze(1), scores], dim=-1).softmax(dim=-1)
+        return weight[..., :1] * self.empty + torch.einsum("bkm,bkmd->bkd", weight[..., 1:], bank)
 
     def forward(
         self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
@@ -93,7 +95,8 @@ class MemoryFusion(TemporalHead):
     ) -> tuple[State, list[TemporalMemory]]:
         bank, moment, count, born, filled = (state[k] for k in ("bank", "moment", "count", "born", "filled"))
         slots = torch.arange(self.capacity + 1, device=bank.device)
-        read = self._read(current, bank, (slots < filled.unsqueeze(1)).unsqueeze(1))
+        used = int(filled.max())
+        read = self._read(current, bank[:, :, :used], (slots[:used] < filled.unsqueeze(1)).unsqueeze(1))
         both = torch.cat([current, read], dim=-1)
         fused = current + torch.sigmoid(self.fuse_gate(both)) * self.fuse(both)
         written = torch.sigmoid(self.write_gate(torch.cat([fused, read], dim=-1))) * fused
