@@ -49,7 +49,9 @@ def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callab
 
 
 @pytest.fixture
-def make_module(model_config: Callable[..., dict[str, Any]], fitted: Fitted) -> Callable[..., TimelineModule]:
+def make_module(
+    model_config: Callable[..., dict[str, Any]], fitted: Fitted, tiny_timeline: Timeline
+) -> Callable[..., TimelineModule]:
     """``make_module(seed, temporal)``: fresh weights, SGD with rate 0.1."""
 
     def make(seed: int = 0, temporal: str = "memory_fusion", vocabulary: Fitted = fitted) -> TimelineModule:
@@ -57,7 +59,7 @@ def make_module(model_config: Callable[..., dict[str, Any]], fitted: Fitted) -> 
         return TimelineModule(
             model_config(temporal),
             vocabulary.to_dict(),
-            {"tasks": TASKS},
+            {"tasks": TASKS, "dataset": {"fingerprint": tiny_timeline.meta.fingerprint}},
             optimizer=partial(torch.optim.SGD, lr=0.1),
             scheduler=constant,
         )
