@@ -81,7 +81,7 @@ def train(config: DictConfig) -> dict[str, float]:
 def _train(config: DictConfig) -> dict[str, float]:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     # Deterministic mode would fill every new tensor first, a tenth of a step on CPU, to catch reads of empty memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
     settings = DataSettings(**_plain(config.data))
     timeline = find_timeline(settings, Path(config.paths.cache))
     if not timeline.has("questions"):

@@ -53,6 +53,6 @@ def test_rows_are_trained_side_by_side_and_compared(demo: Demo, tmp_path: Path) 
 def test_a_refusal_of_one_training_ends_the_demonstration(demo: Demo, tmp_path: Path) -> None:
     outcome = demo("--models", "static", "--out", str(tmp_path / "out"), "data.patientz=60")
     assert outcome.returncode == 2
-    assert "data.patients" in outcome.stderr
+    assert "Did you mean 'patients'?" in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert not (tmp_path / "out" / "static" / "seed0").exists()
