@@ -15,6 +15,8 @@ POSITION_PERIODS = (2.5, 20000.0)
 TIME_SIZE = 80
 POSITION_SIZE = 32
 MOMENT_SIZE = TIME_SIZE + POSITION_SIZE
+#: Kinds of tokens.
+WORD, POSITION, ELAPSED, NUMBER = range(4)
 
 
 def sinusoids(values: Tensor, periods: tuple[float, float], size: int) -> Tensor:
@@ -49,6 +51,18 @@ def encode_position(positions: Tensor) -> Tensor:
     return sinusoids(positions, POSITION_PERIODS, POSITION_SIZE)
 
 
+def read_ids(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """What ids of `temmed.data.tokenizer` stand for.
+
+    Returns:
+        The kind of each: `WORD`, `POSITION`, `ELAPSED` or `NUMBER`; and its amount, float64: the position, the time in
+        days or seconds, or the number; for a word its id.
+    """
+    kind = (ids >= POSITION_BASE).long() + (ids >= TIME_BASE) + (ids >= NUMBER_BASE)
+    base = torch.tensor([0, POSITION_BASE, TIME_BASE, NUMBER_BASE], device=ids.device)
+    return kind, (ids - base[kind]).double() / torch.where(kind >= ELAPSED, 1000, 1)
+
+
 def encode_named(ids: Tensor, most: int) -> Tensor:
     """Encodings of the time points and elapsed times that texts name, in the order of naming.
 
@@ -59,17 +73,13 @@ def encode_named(ids: Tensor, most: int) -> Tensor:
     Returns:
         ``(..., most, MOMENT_SIZE)``: time, then position, of which one is zero; zeros where nothing more is named.
     """
-    is_position = (ids >= POSITION_BASE) & (ids < TIME_BASE)
-    is_time = (ids >= TIME_BASE) & (ids < NUMBER_BASE)
-    number = (is_position | is_time).cumsum(dim=-1)
+    kind, amount = read_ids(ids)
+    is_moment = (kind == POSITION) | (kind == ELAPSED)
+    number = is_moment.cumsum(dim=-1)
     moments = []
     for n in range(1, most + 1):
-        position, time = is_position & (number == n), is_time & (number == n)
-        which = ((ids - POSITION_BASE) * position).sum(dim=-1)
-        when = ((ids - TIME_BASE) * time).sum(dim=-1).double() / 1000
-        parts = (
-            encode_time(when) * time.any(-1, keepdim=True),
-            encode_position(which) * position.any(-1, keepdim=True),
-        )
-        moments.append(torch.cat(parts, dim=-1))
+        here = is_moment & (number == n)
+        value = (amount * here).sum(dim=-1)
+        elapsed, position = ((here & (kind == wanted)).any(dim=-1, keepdim=True) for wanted in (ELAPSED, POSITION))
+        moments.append(torch.cat([encode_time(value) * elapsed, encode_position(value) * position], dim=-1))
     return torch.stack(moments, dim=-2)

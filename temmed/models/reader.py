@@ -157,16 +157,18 @@ class Reader(nn.Module):
         """Read the memory at the places of a question.
 
         Returns:
-            ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the attention over slots, weighted by
+            ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the attention over the slots of each
             place, ``(B, heads, Q, K, S)``.
         """
         attention, values = self.attend(prompts, asked_at, memory, named)
-        weights = places.transpose(1, 2).unsqueeze(-1)
-        read = torch.matmul((attention * weights).flatten(-2), values.flatten(2, 3))
-        share = weights.detach().abs()
-        return read.transpose(1, 2).flatten(-2), attention * share / share.sum(dim=3, keepdim=True)
+        weighted = attention * places.transpose(1, 2).unsqueeze(-1)
+        read = torch.matmul(weighted.flatten(-2), values.flatten(2, 3))
+        return read.transpose(1, 2).flatten(-2), attention
 
-    def _pointers(self, attention: Tensor, memory: TemporalMemory, positions: int) -> Tensor:
+    def _pointers(self, attention: Tensor, places: Tensor, memory: TemporalMemory, positions: int) -> Tensor:
+        """Where the pointing heads look: a place counts by the size of its weight, which is not trained by this."""
+        share = places.detach().abs().transpose(1, 2).unsqueeze(-1)
+        attention = attention * share / share.sum(dim=3, keepdim=True)
         group = self.heads // (POINTERS + 1)
         mass = torch.stack([attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2)
         where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None]
@@ -202,4 +204,4 @@ class Reader(nn.Module):
             everywhere = torch.ones_like(places[..., :1])
             remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        return Reading(features, self._pointers(attention, memory, values.shape[3]) if addressable else None)
+        return Reading(features, self._pointers(attention, places, memory, values.shape[3]) if addressable else None)

@@ -11,9 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
 from temmed.models import start
-from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time
+from temmed.models.encodings import (
+    POSITION,
+    POSITION_SIZE,
+    TIME_SIZE,
+    WORD,
+    encode_position,
+    encode_time,
+    read_ids,
+)
 
 #: Vectors for pairs of words; pairs that fall on the same one are told apart by their words.
 _PAIRS = 4096
@@ -64,23 +71,20 @@ class BuiltinTextEncoder(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""
-        is_position = (ids >= POSITION_BASE) & (ids < TIME_BASE)
-        is_time = (ids >= TIME_BASE) & (ids < NUMBER_BASE)
-        is_number = ids >= NUMBER_BASE
-        kind = is_position.long() + 2 * is_time.long() + 3 * is_number.long()
-        ordinary = ids.masked_fill(kind > 0, 0)
+        kind, amount = read_ids(ids)
+        is_position, is_value = kind == POSITION, kind > POSITION
+        ordinary = ids.masked_fill(kind != WORD, 0)
         before = functional.pad(ordinary[..., :-1], (1, 0))
         both = (ordinary > 0) & (before > 0)
         pairs = self.pairs((before * 7919 + ordinary) % _PAIRS) * both.unsqueeze(-1)
-        position = self.position(encode_position((ids - POSITION_BASE).clamp(min=0) * is_position))
-        thousandths = torch.where(is_time, ids - TIME_BASE, torch.where(is_number, ids - NUMBER_BASE, 0))
-        value = self.time(encode_time(thousandths.double() / 1000))
+        position = self.position(encode_position(amount * is_position))
+        value = self.time(encode_time(amount * is_value))
         return (
             self.words(ordinary)
             + pairs
             + self.kinds(kind)
             + position * is_position.unsqueeze(-1)
-            + value * (is_time | is_number).unsqueeze(-1)
+            + value * is_value.unsqueeze(-1)
         )
 
     def forward(self, ids: Tensor) -> Tensor:
