@@ -28,6 +28,7 @@ from temmed.data.datamodule import (
     fit,
     load_named_split,
     no_questions,
+    require_questions,
 )
 from temmed.data.features import FeatureStore, build_features, feature_key
 from temmed.errors import InputError
@@ -72,10 +73,8 @@ def train(config: DictConfig) -> dict[str, float]:
     Raises:
         InputError: the data cannot be used, or the checkpoint to resume from belongs to other data.
     """
-    if config.model.measure is not None:
-        return _measure(config)
-    with without_noise():
-        return _train(config)
+    with without_noise(), _refusals():
+        return _train(config) if config.model.measure is None else _measure(config)
 
 
 def _train(config: DictConfig) -> dict[str, float]:
@@ -105,8 +104,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     if config.ckpt_path is not None:
         _check_same_data(read_checkpoint(config.ckpt_path), timeline, split, config.ckpt_path)
     data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed))
-    for subset in ("train", "val", *(("test",) if config.test else ())):
-        data.records(subset)
+    require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
     trainer = _trainer(config)
     if settings.cache_features:
         data.features = _features(module, timeline, settings, Path(config.paths.cache))
@@ -150,12 +148,7 @@ def _measure(config: DictConfig) -> dict[str, float]:
             raise InputError(
                 f"{'null' if needed is None else needed} for a model that measures", repr(found), key, "Leave it out."
             )
-    try:
-        segmenter = instantiate(config.model.measure, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise
+    segmenter = instantiate(config.model.measure, _convert_="all")
     settings = DataSettings(**_plain(config.data))
     timeline = find_timeline(settings, Path(config.paths.cache))
     split = find_split(timeline, settings)
@@ -163,8 +156,7 @@ def _measure(config: DictConfig) -> dict[str, float]:
     started = time.perf_counter()
     tables = None
     if config.test:
-        if split.questions(timeline, "test").empty:
-            raise no_questions(timeline, "test", split)
+        require_questions(timeline, split, "test")
         tables = answer_subset(timeline, split, "test", segmenter)
     # Nothing is written before this line, so that a refusal or Ctrl-C leaves nothing behind.
     keep_split(split, timeline)
@@ -194,7 +186,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     Raises:
         InputError: the data or the split differ from those of the checkpoint, unless they were named on purpose.
     """
-    with without_noise():
+    with without_noise(), _refusals():
         return _evaluate(config)
 
 
@@ -253,6 +245,17 @@ def _score(
     write_metrics(folder / "metrics.json", metrics)
     print_scores(metrics, subset)
     return metrics
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a class refuses while Hydra builds it reaches the user as it is, not wrapped in Hydra's own error."""
+    try:
+        yield
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
 
 
 def _plain(node: Any) -> dict[str, Any]:

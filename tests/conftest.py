@@ -10,7 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from temmed.config.paths import conf_dir
+from temmed.data.datamodule import fit
+from temmed.data.fitted import Fitted
 from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split, make_split
 from temmed.timelines.synthetic.generate import generate
 
 
@@ -19,6 +22,16 @@ def tiny_timeline(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
     """24 patients, 32 pixels, one worker. Tests must not write into it."""
     root = tmp_path_factory.mktemp("synthetic") / "tiny"
     return generate(root, patients=24, size=32, workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def split(tiny_timeline: Timeline) -> Split:
+    return make_split(tiny_timeline, by="patient", seed=0)
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_timeline: Timeline, split: Split) -> Fitted:
+    return fit(tiny_timeline, split, 32)
 
 
 @pytest.fixture(scope="session")

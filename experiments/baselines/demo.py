@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from temmed.processes import processors
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 #: Overrides of `train.py` for the model that trains the encoder.
@@ -140,11 +142,6 @@ def train_all(jobs: Sequence[Job], workers: int) -> None:
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> int:

@@ -261,6 +261,13 @@ def no_questions(timeline: Timeline, subset: str, split: Split | None) -> InputE
     )
 
 
+def require_questions(timeline: Timeline, split: Split, *subsets: str) -> None:
+    """Refuse a subset that owns no question."""
+    for subset in subsets:
+        if split.questions(timeline, subset).empty:
+            raise no_questions(timeline, subset, split)
+
+
 def find_split(timeline: Timeline, settings: DataSettings) -> Split:
     """The split of the settings: loaded if it was written before, else made and not yet written."""
     rule = settings.split

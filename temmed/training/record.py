@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from temmed.processes import processors
 
 _PACKAGES = ("torch", "pytorch-lightning", "timm", "monai", "transformers", "numpy", "pandas")
 
@@ -28,7 +29,7 @@ def describe_environment() -> dict[str, Any]:
         },
         "hardware": {
             "machine": platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": processors(),
             "threads": torch.get_num_threads(),
             "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
         },

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted
 from temmed.data.images import ImageSource
 from temmed.data.records import Record, build_records
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, make_split
-
-
-@pytest.fixture(scope="session")
-def split(tiny_timeline: Timeline) -> Split:
-    return make_split(tiny_timeline, by="patient", seed=0)
-
-
-@pytest.fixture(scope="session")
-def fitted(tiny_timeline: Timeline, split: Split) -> Fitted:
-    return fit(tiny_timeline, split, 32)
+from temmed.timelines.splits import Split
 
 
 @pytest.fixture(scope="session")

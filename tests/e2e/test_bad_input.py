@@ -187,6 +187,10 @@ def test_a_device_that_is_not_there(start: Start) -> None:
     start("trainer=gpu", "trainer.accelerator=gpu").refused("trainer")
 
 
+def test_a_part_that_refuses_its_setting(start: Start) -> None:
+    start("model.backbone.name=resnet8").refused("model.backbone.name", "resnet8")
+
+
 def test_a_checkpoint_that_is_none(start: Start, tmp_path: Path) -> None:
     (tmp_path / "none.ckpt").write_bytes(b"nothing")
     start(f"ckpt_path={tmp_path}/none.ckpt").refused("checkpoint", "none.ckpt")

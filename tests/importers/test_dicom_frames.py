@@ -208,6 +208,18 @@ def test_the_user_may_say_how_long_a_frame_lasts(planning: Planning, tmp_path: P
     assert sequence.times == [0, 500, 1000]
 
 
+def axial_frames(
+    dicom: DicomWriter, path: Path, item: Item, values: tuple[int, ...], groups: list[pydicom.Dataset]
+) -> Path:
+    """A file with one plain axial frame per value, each with its functional groups."""
+    return dicom(
+        path,
+        np.stack([plain(value) for value in values]),
+        PerFrameFunctionalGroupsSequence=groups,
+        SharedFunctionalGroupsSequence=[item(PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)])],
+    )
+
+
 def test_frames_with_their_own_times_are_put_in_order(
     importing: Importing, tmp_path: Path, dicom: DicomWriter, item: Item
 ) -> None:
@@ -218,12 +230,7 @@ def test_frames_with_their_own_times_are_put_in_order(
         )
         for tenth in (4, 0, 2)
     ]
-    path = dicom(
-        tmp_path / "cine.dcm",
-        np.stack([plain(value) for value in (4, 0, 2)]),
-        PerFrameFunctionalGroupsSequence=groups,
-        SharedFunctionalGroupsSequence=[item(PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)])],
-    )
+    path = axial_frames(dicom, tmp_path / "cine.dcm", item, (4, 0, 2), groups)
     timeline, _ = importing("dicom", path)
     assert_allclose(timeline.table("timepoints")["time"], [0, 200, 400])
     (sequence,) = named_rows(timeline.table("sequences"))
@@ -247,12 +254,7 @@ def test_frames_that_are_neither_loop_nor_volume(tmp_path: Path, dicom: DicomWri
 
 def test_a_volume_in_one_file(importing: Importing, tmp_path: Path, dicom: DicomWriter, item: Item) -> None:
     groups = [item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, z])]) for z in (4, 0, 2)]
-    path = dicom(
-        tmp_path / "volume.dcm",
-        np.stack([plain(value) for value in (4, 0, 2)]),
-        PerFrameFunctionalGroupsSequence=groups,
-        SharedFunctionalGroupsSequence=[item(PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)])],
-    )
+    path = axial_frames(dicom, tmp_path / "volume.dcm", item, (4, 0, 2), groups)
     timeline, outcome = importing("dicom", path)
     (sequence,) = named_rows(timeline.table("sequences"))
     assert (sequence.spatial_dims, sequence.time_unit) == (3, "day")

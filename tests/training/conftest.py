@@ -11,28 +11,25 @@ import torch
 from torch.utils.data import DataLoader
 
 from temmed.data.collate import Collator
-from temmed.data.datamodule import fit
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted
 from temmed.data.images import ImageSource
 from temmed.data.records import build_records
 from temmed.data.samplers import EpochBatchSampler
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, make_split
+from temmed.timelines.splits import Split
 from temmed.training.module import TimelineModule
 from temmed.training.schedules import constant
 
+#: A trainer that prints nothing and writes nothing.
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
 TASKS = ["event", "progression"]
-
-
-@pytest.fixture(scope="session")
-def split(tiny_timeline: Timeline) -> Split:
-    return make_split(tiny_timeline, by="patient", seed=0)
-
-
-@pytest.fixture(scope="session")
-def fitted(tiny_timeline: Timeline, split: Split) -> Fitted:
-    return fit(tiny_timeline, split, 32)
 
 
 @pytest.fixture(scope="session")

@@ -21,16 +21,12 @@ from temmed.training.checkpoint import load_module, read_checkpoint, start_from
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict
 
+from .conftest import QUIET
+
 
 @pytest.fixture
 def trainer() -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    return pl.Trainer(**QUIET)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from temmed.models.reasoner import ReasonerOutput
 from temmed.training.losses import loss_sums
 from temmed.training.module import TimelineModule
 
+from .conftest import QUIET
+
 
 def _naive(output: ReasonerOutput, batch: TimelineBatch) -> tuple[dict[str, float], dict[str, int]]:
     sums, counts = dict.fromkeys(COUNTED, 0.0), dict.fromkeys(COUNTED, 0)
@@ -63,15 +65,7 @@ def test_losses_equal_a_loop_over_items(
 
 
 def _train_one_step(module: TimelineModule, loader: WindowLoader, accumulate: int) -> dict[str, Tensor]:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=1,
-        accumulate_grad_batches=accumulate,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = pl.Trainer(**QUIET, max_steps=1, accumulate_grad_batches=accumulate)
     trainer.fit(module, loader)
     assert trainer.global_step == 1
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}

@@ -16,6 +16,8 @@ from temmed.timelines.splits import Split
 from temmed.training.losses import loss_sums
 from temmed.training.module import TimelineModule
 
+from .conftest import QUIET
+
 
 class _Notes(pl.Callback):
     """Keeps the order in which sequences came."""
@@ -35,15 +37,11 @@ class _Notes(pl.Callback):
 def _fit(module: TimelineModule, data: TimelineDataModule) -> tuple[pl.Trainer, _Notes]:
     notes = _Notes()
     trainer = pl.Trainer(
-        accelerator="cpu",
+        **QUIET,
         max_epochs=2,
         accumulate_grad_batches=2,
         callbacks=[notes],
         num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
     )
     trainer.fit(module, datamodule=data)

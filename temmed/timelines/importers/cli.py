@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from temmed.processes import processors
 
 if TYPE_CHECKING:
     from temmed.timelines.importers.build import Outcome, Progress, Request
@@ -106,7 +107,7 @@ def _command(importer: Importer) -> TyperCommand:
         request = Request(
             source=source,
             target=out,
-            options=Options(modality, keep_ids, pseudonym_key, frame_seconds, limit, workers or os.cpu_count() or 1),
+            options=Options(modality, keep_ids, pseudonym_key, frame_seconds, limit, workers or processors()),
             questions=questions,
             events=events,
             reference=not copy,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from temmed.errors import InputError
+from temmed.processes import processors
 from temmed.timelines.audit import Audit, Finding, found, rule
 from temmed.timelines.pixels import read_frames
 from temmed.timelines.validate import image_path
 
 #: Volumes are large, so that few are held at a time.
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, processors())
 _COLOURS = 3
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
-from temmed.processes import map_in_processes
+from temmed.processes import map_in_processes, processors
 from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.synthetic.anatomy import CHANNELS
 from temmed.timelines.synthetic.courses import Course, draw_course
@@ -88,7 +87,7 @@ def generate(
     ):
         if not good:
             raise InputError(expected, repr(value), f"synthetic data, {name}", f"Set {name} to a value in that range.")
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = processors() if workers is None else workers
     shape = (size,) * spatial_dims
     with staged_folder(root, overwrite=overwrite) as staging:
         (staging / "images").mkdir()
