@@ -27,12 +27,13 @@ from temmed.processes import processors
 _ROOT = Path(__file__).resolve().parents[2]
 
 #: Overrides of `train.py` for the model that trains the encoder.
-ENCODER = ("model=static", "trainer.max_epochs=6")
+ENCODER = ("model=static", "trainer.max_epochs=6", "optimizer.lr=2e-3")
 #: What the others share; the checkpoint of the static run of the same seed is added.
 FROZEN = (
     "model.backbone.freeze=true",
     "model.start_parts=[backbone,project,place,text,reader,answer,value,event]",
     "data.cache_features=true",
+    "data.batch_size=16",
     "optimizer.lr=2e-3",
 )
 OTHERS: dict[str, tuple[str, ...]] = {

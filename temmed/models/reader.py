@@ -65,7 +65,7 @@ class Reader(nn.Module):
         self.place_query = nn.Linear(dim, heads * head_dim)
         self.place_key = nn.Parameter(torch.randn(heads, head_dim, places) * (head_dim * places) ** -0.5)
         self.query = nn.Linear(dim, heads * head_dim)
-        self.key = nn.Linear(dim, heads * head_dim)
+        self.key = nn.Linear(dim, heads * head_dim, bias=False)
         self.time_query = nn.Linear(dim, heads * TIME_SIZE)
         self.position_query = nn.Linear(dim, heads * POSITION_SIZE)
         self.distance_query = nn.Linear(dim, heads * POSITION_SIZE)
@@ -87,25 +87,43 @@ class Reader(nn.Module):
         """Weight of each place for each question: ``(B, Q, D) → (B, Q, heads, K)``."""
         return torch.einsum("bqhd,hdk->bqhk", self._split(self.place_query(prompts)), self.place_key)
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """What can be read of images: tokens ``(B, T, K, D)`` → ``(B, heads, K, T, head_dim)``."""
-        return self._split(self.value(self.norm(tokens))).permute(0, 3, 2, 1, 4)
+    def _per_head(self, x: Tensor, layer: nn.Linear, direction: str) -> Tensor:
+        """Apply a layer's rows of each head to ``(..., heads, size)``, as it is or transposed."""
+        return torch.einsum(direction, x, layer.weight.unflatten(0, (self.heads, -1)))
 
-    def read_images(self, places: Tensor, values: Tensor) -> Tensor:
-        """Read every position's own image, without memory.
+    def _values(self, seen: Tensor, total: Tensor) -> Tensor:
+        """What is read: the value layer after the weighted sum of tokens, which is less work than before it.
+
+        Args:
+            seen: weighted sums of tokens, ``(..., heads, D)``.
+            total: the sums of their weights, ``(..., heads)``.
+
+        Returns:
+            ``(..., heads · head_dim)``.
+        """
+        read = self._per_head(seen, self.value, "...he,hde->...hd")
+        return (read + total.unsqueeze(-1) * self._split(self.value.bias)).flatten(-2)
+
+    def read_images(self, places: Tensor, images: Tensor, asked_at: Tensor | None = None) -> Tensor:
+        """Read images without memory.
 
         Args:
             places: ``(B, Q, heads, K)``, from `places`.
-            values: ``(B, heads, K, T, head_dim)``, from `project`.
+            images: tokens after `norm`, ``(B, T, K, D)``.
+            asked_at: ``(B, Q)`` long, the position to read for each question; ``None`` reads every position.
 
         Returns:
-            ``(B, Q, T, heads · head_dim)``.
+            ``(B, Q, heads · head_dim)``, or ``(B, Q, T, heads · head_dim)`` of every position.
         """
-        read = torch.matmul(places.transpose(1, 2), values.flatten(3)).unflatten(-1, values.shape[3:])
-        return read.permute(0, 2, 3, 1, 4).flatten(-2)
+        seen = torch.matmul(places.flatten(1, 2).unsqueeze(1), images).unflatten(2, places.shape[1:3]).transpose(1, 2)
+        total = places.sum(dim=-1)
+        if asked_at is None:
+            return self._values(seen, total.unsqueeze(2))
+        here = asked_at[:, :, None, None, None].expand(-1, -1, 1, *seen.shape[3:])
+        return self._values(seen.gather(2, here).squeeze(2), total)
 
     def _address(self, prompts: Tensor, asked_at: Tensor, named: Tensor | None) -> Tensor:
-        """Queries for time and position, ``(B, heads, Q, MOMENT_SIZE)``.
+        """Queries for time and position, ``(B, Q, heads, MOMENT_SIZE)``.
 
         A query for the distance to the asked position is one for the position itself, with sines and cosines turned
         by the asked position.
@@ -118,38 +136,39 @@ class Reader(nn.Module):
         query = torch.cat([self._split(self.time_query(prompts)), position], dim=-1)
         if named is not None:
             query = query + torch.einsum("bqhm,bqme->bqhe", self._split(self.named_gate(prompts)), named)
-        return query.transpose(1, 2)
+        return query
 
     def attend(
-        self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory, named: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory, images: Tensor, named: Tensor | None = None
+    ) -> Tensor:
         """Attention over the slots of each place.
 
         Args:
             prompts: ``(B, Q, D)``.
             asked_at: ``(B, Q)`` long.
-            memory: K places of S slots.
+            memory: S slots at each of K places.
+            images: its values after `norm`, ``(B, S, K, D)``.
             named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``; from `encode_named`.
 
         Returns:
-            ``(B, heads, Q, K, S)``, which sums to 1 over the slots, or to 0 where none is readable; and the values
-            ``(B, heads, K, S, head_dim)``.
+            ``(B, Q, heads, S, K)``, which sums to 1 over the slots, or to 0 where none is readable.
         """
-        normed = self.norm(memory.values)
-        keys, values = (self._split(layer(normed)).movedim(3, 1) for layer in (self.key, self.value))
-        query = self._split(self.query(prompts)).transpose(1, 2) * self.head_dim**-0.5
-        content = torch.matmul(query, keys.flatten(2, 3).transpose(2, 3)).unflatten(-1, memory.values.shape[1:3])
+        questions = prompts.shape[1]
+        query = self._per_head(self._split(self.query(prompts)) * self.head_dim**-0.5, self.key, "bqhd,hde->bqhe")
+        content = torch.matmul(query.flatten(1, 2), images.flatten(1, 2).transpose(1, 2))
         times, which_time = torch.unique(memory.times, return_inverse=True)
         positions, which_position = torch.unique(memory.positions, return_inverse=True)
         moment = torch.cat([encode_time(times)[which_time], encode_position(positions)[which_position]], dim=-1)
-        address = torch.matmul(
-            self._address(prompts, asked_at, named), moment.flatten(1, 2).unsqueeze(1).transpose(2, 3)
-        )
+        query = self._address(prompts, asked_at, named)
+        address = torch.matmul(query.flatten(1, 2), moment.flatten(1, 2).transpose(1, 2))
         readable = memory.readable(asked_at)
         hidden = torch.zeros(readable.shape, device=content.device).masked_fill(~readable, _HIDDEN)
-        address = address.unflatten(-1, memory.times.shape[1:]) + hidden.unsqueeze(1)
-        attention = (content + address).softmax(dim=-1)
-        return attention * readable.any(dim=-1, keepdim=True).unsqueeze(1), values
+        content, address = (
+            x.unflatten(1, (questions, self.heads)).unflatten(3, of.shape[1:3])
+            for x, of in ((content, images), (address, moment))
+        )
+        attention = (content + (address + hidden.unsqueeze(2))).softmax(dim=3)
+        return attention * readable.any(dim=2, keepdim=True).unsqueeze(2)
 
     def read_memory(
         self, prompts: Tensor, places: Tensor, asked_at: Tensor, memory: TemporalMemory, named: Tensor | None = None
@@ -158,19 +177,22 @@ class Reader(nn.Module):
 
         Returns:
             ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the attention over the slots of each
-            place, ``(B, heads, Q, K, S)``.
+            place, ``(B, Q, heads, S, K)``.
         """
-        attention, values = self.attend(prompts, asked_at, memory, named)
-        weighted = attention * places.transpose(1, 2).unsqueeze(-1)
-        read = torch.matmul(weighted.flatten(-2), values.flatten(2, 3))
-        return read.transpose(1, 2).flatten(-2), attention
+        images = self.norm(memory.values)
+        attention = self.attend(prompts, asked_at, memory, images, named)
+        weighted = (attention * places.unsqueeze(3)).flatten(3)
+        seen = torch.matmul(weighted.flatten(1, 2), images.flatten(1, 2)).unflatten(1, weighted.shape[1:3])
+        return self._values(seen, weighted.sum(dim=-1)), attention
 
     def _pointers(self, attention: Tensor, places: Tensor, memory: TemporalMemory, positions: int) -> Tensor:
         """Where the pointing heads look: a place counts by the size of its weight, which is not trained by this."""
-        share = places.detach().abs().transpose(1, 2).unsqueeze(-1)
-        attention = attention * share / share.sum(dim=3, keepdim=True)
         group = self.heads // (POINTERS + 1)
-        mass = torch.stack([attention[:, g * group : (g + 1) * group].mean(dim=1) for g in range(POINTERS)], dim=2)
+        share = places.detach()[:, :, : POINTERS * group].abs().unsqueeze(3)
+        mass = attention[:, :, : POINTERS * group] * (share / share.sum(dim=-1, keepdim=True))
+        if memory.positions.shape[-1] == 1:
+            mass = mass.sum(dim=-1, keepdim=True)
+        mass = mass.unflatten(2, (POINTERS, group)).mean(dim=3)
         where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None]
         where = where.expand_as(mass).flatten(-2)
         return mass.new_zeros(*mass.shape[:3], positions).scatter_add(3, where, mass.flatten(-2))
@@ -178,7 +200,7 @@ class Reader(nn.Module):
     def forward(
         self,
         prompts: Tensor,
-        values: Tensor,
+        images: Tensor,
         asked_at: Tensor,
         memory: TemporalMemory,
         reports: TemporalMemory | None = None,
@@ -189,7 +211,7 @@ class Reader(nn.Module):
 
         Args:
             prompts: ``(B, Q, D)``.
-            values: of the images, from `project`.
+            images: tokens after `norm`, ``(B, T, K, D)``.
             asked_at: ``(B, Q)`` long.
             memory: of the same sequences, K places.
             reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
@@ -197,11 +219,10 @@ class Reader(nn.Module):
             addressable: whether slots of the memory stand for positions, to build the pointers.
         """
         places = self.places(prompts)
-        every = self.read_images(places, values)
-        local = every.gather(2, asked_at[:, :, None, None].expand(-1, -1, 1, every.shape[-1])).squeeze(2)
+        local = self.read_images(places, images, asked_at)
         remembered, attention = self.read_memory(prompts, places, asked_at, memory, named)
         if reports is not None:
             everywhere = torch.ones_like(places[..., :1])
             remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        return Reading(features, self._pointers(attention, places, memory, values.shape[3]) if addressable else None)
+        return Reading(features, self._pointers(attention, places, memory, images.shape[1]) if addressable else None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch
 from temmed.models.encodings import encode_named
@@ -72,6 +73,13 @@ class Reasoner(nn.Module):
         index = (batch.frame_index[:, 0], batch.frame_index[:, 1])
         return tokens.to(packed.dtype).index_put(index, packed)
 
+    def encode_texts(self, *ids: Tensor) -> list[Tensor]:
+        """Texts ``(B, ..., L)`` of unlike lengths, encoded at once: each ``(B, ..., D)``."""
+        longest = max(x.shape[-1] for x in ids)
+        rows = [functional.pad(x.flatten(0, -2), (0, longest - x.shape[-1])) for x in ids]
+        encoded = self.text(torch.cat(rows)).split([len(x) for x in rows])
+        return [x.reshape(*of.shape[:-1], x.shape[-1]) for x, of in zip(encoded, ids, strict=True)]
+
     def remember(self, batch: TimelineBatch, tokens: Tensor) -> TemporalMemory:
         """The memory of the images."""
         memory, _ = self.temporal(tokens, batch.times, batch.mask, batch.image_mask)
@@ -90,25 +98,25 @@ class Reasoner(nn.Module):
             start,
             torch.full_like(start, FOREVER),
         )
-        return TemporalMemory(*(slot.unsqueeze(1) for slot in slots))
+        return TemporalMemory(*(slot.unsqueeze(2) for slot in slots))
 
     def forward(self, batch: TimelineBatch) -> ReasonerOutput:
         """Answer all questions of a batch."""
         tokens = self.encode_images(batch)
-        values = self.reader.project(tokens)
+        images = self.reader.norm(tokens)
+        prompts, choices, labels = self.encode_texts(batch.prompts, batch.choices, batch.event_prompts)
         reading = self.reader(
-            self.text(batch.prompts),
-            values,
+            prompts,
+            images,
             batch.asked_at,
             self.remember(batch, tokens),
             self.note(batch),
             encode_named(batch.prompts, NAMED),
             self.temporal.addressable,
         )
-        labels = self.text(batch.event_prompts)
-        seen = self.reader.read_images(self.reader.places(labels), values)
+        seen = self.reader.read_images(self.reader.places(labels), images)
         return ReasonerOutput(
-            answer_logits=self.answer(reading.features, self.text(batch.choices), batch.choice_mask),
+            answer_logits=self.answer(reading.features, choices, batch.choice_mask),
             values=self.value(reading.features),
             event_logits=self.event(labels, seen),
             pointers=reading.pointers,

@@ -14,15 +14,15 @@ B, Q, K, T = 2, 3, 3, 5
 
 
 def _memory(values: torch.Tensor) -> TemporalMemory:
-    slots = torch.arange(T).expand(B, 1, T)
+    slots = torch.arange(T)[:, None].expand(B, T, 1)
     return TemporalMemory(values, slots * 90.0, slots.float(), slots, torch.full_like(slots, FOREVER))
 
 
 def test_reading_is_linear_in_the_weights_of_places(reader: Reader) -> None:
     torch.manual_seed(0)
-    values, one, other = reader.project(torch.randn(B, T, K, DIM)), *torch.randn(2, B, Q, reader.heads, K)
-    together = reader.read_images(2 * one - other, values)
-    apart = 2 * reader.read_images(one, values) - reader.read_images(other, values)
+    images, one, other = torch.randn(B, T, K, DIM), *torch.randn(2, B, Q, reader.heads, K)
+    together = reader.read_images(2 * one - other, images)
+    apart = 2 * reader.read_images(one, images) - reader.read_images(other, images)
     torch.testing.assert_close(together, apart)
 
 
@@ -30,8 +30,18 @@ def test_the_asked_image_and_a_memory_of_it_alone_read_the_same(reader: Reader) 
     torch.manual_seed(0)
     tokens, prompts = torch.randn(B, T, K, DIM), torch.randn(B, Q, DIM)
     places = reader.places(prompts)
-    read, _ = reader.read_memory(prompts, places, torch.zeros(B, Q, dtype=torch.long), _memory(tokens.transpose(1, 2)))
-    torch.testing.assert_close(read, reader.read_images(places, reader.project(tokens))[:, :, 0])
+    asked = torch.zeros(B, Q, dtype=torch.long)
+    read, _ = reader.read_memory(prompts, places, asked, _memory(tokens))
+    torch.testing.assert_close(read, reader.read_images(places, reader.norm(tokens), asked))
+
+
+def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: Reader) -> None:
+    torch.manual_seed(0)
+    images, places = torch.randn(B, T, K, DIM), torch.randn(B, Q, reader.heads, K)
+    asked = torch.tensor([[0, 4, 2], [3, 3, 1]])
+    every = reader.read_images(places, images)
+    expected = torch.stack([every[b, torch.arange(Q), asked[b]] for b in range(B)])
+    torch.testing.assert_close(reader.read_images(places, images, asked), expected)
 
 
 def test_a_named_moment_is_found_through_its_gate(reader: Reader) -> None:
@@ -39,12 +49,13 @@ def test_a_named_moment_is_found_through_its_gate(reader: Reader) -> None:
     prompts, asked = torch.zeros(B, Q, DIM), torch.full((B, Q), T - 1)
     named = torch.zeros(B, Q, NAMED, encode_named(torch.zeros(1, 1, dtype=torch.long), 1).shape[-1])
     named[:, :, 0, -encode_position(torch.tensor(2)).shape[-1] :] = encode_position(torch.tensor(2))
-    memory = _memory(torch.zeros(B, K, T, DIM))
+    memory = _memory(torch.zeros(B, T, K, DIM))
     with torch.no_grad():
         for parameter in reader.parameters():
             parameter.zero_()
         reader.named_gate.bias.fill_(1.0)
-        attention, _ = reader.attend(prompts, asked, memory, named)
-        unnamed, _ = reader.attend(prompts, asked, memory)
-    assert (attention.argmax(dim=-1) == 2).all()
+        images = reader.norm(memory.values)
+        attention = reader.attend(prompts, asked, memory, images, named)
+        unnamed = reader.attend(prompts, asked, memory, images)
+    assert (attention.argmax(dim=3) == 2).all()
     torch.testing.assert_close(unnamed, torch.full_like(unnamed, 1 / T))

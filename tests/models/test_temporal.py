@@ -77,7 +77,7 @@ def ask(reader: Reader, memory: TemporalMemory, tokens: Tensor, position: int, a
     asked = torch.full((len(tokens), Q), position)
     here = position if at is None else at
     places = reader.places(prompts)
-    read = reader.read_images(places, reader.project(tokens[:, here : here + 1]))[:, :, 0]
+    read = reader.read_images(places, reader.norm(tokens[:, here : here + 1]), torch.zeros_like(asked))
     remembered, _ = reader.read_memory(prompts, places, asked, memory)
     return reader.out(prompts + reader.mix(torch.cat([prompts, read, remembered], dim=-1)))
 
@@ -140,7 +140,7 @@ def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], re
             prompts = torch.randn(4, Q, D, generator=torch.Generator().manual_seed(5))[row : row + 1]
             reading = reader(
                 prompts,
-                reader.project(single.tokens),
+                reader.norm(single.tokens),
                 torch.full((1, Q), position),
                 alone,
                 addressable=head.addressable,
@@ -209,10 +209,10 @@ def test_memory_is_float32_and_finite(head_config: Mapping[str, Any]) -> None:
     assert memory.values.dtype == torch.float32
     assert memory.values.isfinite().all()
     assert memory.times.isfinite().all()
-    batch, places, slots = memory.values.shape[:3]
+    batch, slots, places = memory.values.shape[:3]
     assert places == K
     for x in (memory.times, memory.positions, memory.valid_from, memory.valid_to):
-        assert x.shape in ((batch, 1, slots), (batch, K, slots))
+        assert x.shape in ((batch, slots, 1), (batch, slots, K))
 
 
 def test_state_dict_round_trip(head_config: Mapping[str, Any], reader: Reader) -> None:
@@ -230,7 +230,7 @@ def test_evidence_pointers_never_point_past_the_question(head_config: Mapping[st
         pytest.skip("its slots stand for no single position")
     memory, _ = head(*loop.inputs)
     asked = torch.tensor([[0, 2, 4, 6]] * B)
-    reading = reader(torch.randn(B, Q, D), reader.project(loop.tokens), asked, memory)
+    reading = reader(torch.randn(B, Q, D), reader.norm(loop.tokens), asked, memory)
     assert reading.pointers is not None
     assert_close(reading.pointers.sum(dim=-1), torch.ones(B, Q, 2))
     late = torch.arange(T) > asked[..., None]

@@ -22,15 +22,15 @@ class TemporalMemory:
 
     A slot is a vector with the moment it stands for and the span of positions at which it may be read; a question
     asked at position p sees the slots with ``valid_from <= p < valid_to`` and no other. So one memory serves the
-    questions of all positions, and the past never sees the future. Moments and spans have one row where they are the
-    same at all places.
+    questions of all positions, and the past never sees the future. Moments and spans have one column where they are
+    the same at all places.
 
     Attributes:
-        values: ``(B, K, S, D)``.
-        times: ``(B, K or 1, S)`` canonical time of the content.
-        positions: ``(B, K or 1, S)`` float position of the content; a mean where positions were merged.
-        valid_from: ``(B, K or 1, S)`` long, `FOREVER` for a slot that is never read.
-        valid_to: ``(B, K or 1, S)`` long, exclusive.
+        values: ``(B, S, K, D)``.
+        times: ``(B, S, K or 1)`` canonical time of the content.
+        positions: ``(B, S, K or 1)`` float position of the content; a mean where positions were merged.
+        valid_from: ``(B, S, K or 1)`` long, `FOREVER` for a slot that is never read.
+        valid_to: ``(B, S, K or 1)`` long, exclusive.
     """
 
     values: Tensor
@@ -40,7 +40,7 @@ class TemporalMemory:
     valid_to: Tensor
 
     def readable(self, asked_at: Tensor) -> Tensor:
-        """``(B, Q) → (B, Q, K or 1, S)`` bool: which slots a question may read."""
+        """``(B, Q) → (B, Q, S, K or 1)`` bool: which slots a question may read."""
         asked = asked_at[..., None, None]
         return (self.valid_from.unsqueeze(1) <= asked) & (asked < self.valid_to.unsqueeze(1))
 
@@ -48,7 +48,7 @@ class TemporalMemory:
     def join(parts: list[TemporalMemory]) -> TemporalMemory:
         """All slots of several memories of the same sequences."""
         names = ("values", "times", "positions", "valid_from", "valid_to")
-        return TemporalMemory(*(torch.cat([getattr(part, name) for part in parts], dim=2) for name in names))
+        return TemporalMemory(*(torch.cat([getattr(part, name) for part in parts], dim=1) for name in names))
 
 
 class TemporalHead(nn.Module, ABC):
@@ -109,4 +109,4 @@ def per_position(
         valid_to: ``(B, T)``.
     """
     moments = (times, positions.to(times.dtype), valid_from, valid_to)
-    return TemporalMemory(values.transpose(1, 2), *(x.unsqueeze(1) for x in moments))
+    return TemporalMemory(values, *(x.unsqueeze(2) for x in moments))

@@ -8,6 +8,8 @@ the bank holds of the same place, so that a slot can say what is new.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +24,56 @@ from temmed.models.temporal.base import (
     chunk_positions,
     next_position,
 )
+
+
+class _Bank(NamedTuple):
+    """M slots at each of K places; until something is merged, all places say the same of their slots, in one column.
+
+    ``values`` is ``(B, M, K, D)``, all others ``(B, M, K or 1)``: mean time and position of what a slot stands for,
+    the number of images in it, and the position since which it is as it is.
+    """
+
+    values: Tensor
+    time: Tensor
+    position: Tensor
+    count: Tensor
+    born: Tensor
+
+    def at(self, index: Tensor) -> _Bank:
+        """The slots ``(B, N, K)`` of each place."""
+        values, *told = self
+        wide = index.unsqueeze(-1).expand(*index.shape, values.shape[-1])
+        return _Bank(values.gather(1, wide), *(x.expand(values.shape[:3]).gather(1, index) for x in told))
+
+    def where(self, mask: Tensor, other: _Bank) -> _Bank:
+        """This bank where the mask ``(B, M, K)`` is true, else the other; what has size 1 fits any."""
+        values, *told = (
+            torch.where(mask.unsqueeze(-1) if n == 0 else mask, x, y)
+            for n, (x, y) in enumerate(zip(self, other, strict=True))
+        )
+        return _Bank(values, *told)
+
+    def first(self, slots: int) -> _Bank:
+        """The first slots; empty ones if there are not so many."""
+        return _Bank(*(self._resize(x, slots) for x in self))
+
+    @staticmethod
+    def _resize(x: Tensor, slots: int) -> Tensor:
+        missing = slots - x.shape[1]
+        return x[:, :slots] if missing <= 0 else functional.pad(x, (0, 0) * (x.ndim - 2) + (0, missing))
+
+    def as_memory(self, valid_from: Tensor, valid_to: int) -> TemporalMemory:
+        """What may be read of it, and when."""
+        return TemporalMemory(self.values, self.time, self.position, valid_from, torch.full_like(valid_from, valid_to))
+
+
+class _Current(NamedTuple):
+    """Tokens ``(B, K, D)`` and the parts of what follows that depend on them alone, so that no loop computes them."""
+
+    tokens: Tensor
+    query: Tensor
+    empty_score: Tensor
+    ahead: Tensor
 
 
 class MemoryFusion(TemporalHead):
@@ -43,112 +95,108 @@ class MemoryFusion(TemporalHead):
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=False)
-        self.fuse_gate = nn.Linear(2 * dim, dim)
-        self.fuse = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-        self.write_gate = nn.Linear(2 * dim, dim)
         self.empty = nn.Parameter(torch.zeros(dim))
+        # The first layers of the gate of fusion (dim), of the fusion (2 dim) and of the gate of writing (dim).
+        self.from_current = nn.Linear(dim, 3 * dim)
+        self.from_read = nn.Linear(dim, 4 * dim, bias=False)
+        self.from_fused = nn.Linear(dim, dim)
+        self.fuse = nn.Linear(2 * dim, dim)
         # At the start what is seen is stored as it is: open gates, and nothing fused into it.
-        nn.init.constant_(self.write_gate.bias, 2.0)
+        nn.init.constant_(self.from_fused.bias, 2.0)
         nn.init.normal_(self.time.weight, std=0.01)
-        start.at_zero(self.fuse[-1])
-
-    def _read(self, current: Tensor, bank: Tensor, filled: Tensor) -> Tensor:
-        """Content-based read of the same place: current ``(B, K, D)``, bank ``(B, K, M, D)``, filled ``(B, 1, M)``.
-
-        A learned empty slot can be read, too.
-        """
-        # The query goes through the transposed key layer, which is less work than all of the bank through the layer.
-        query = self.query(current) @ self.key.weight * bank.shape[-1] ** -0.5
-        scores = torch.einsum("bkd,bkmd->bkm", query, bank).masked_fill(~filled, -torch.inf)
-        weight = torch.cat([query @ self.empty.unsqueeze(1), scores], dim=-1).softmax(dim=-1)
-        return weight[..., :1] * self.empty + torch.einsum("bkm,bkmd->bkd", weight[..., 1:], bank)
+        start.at_zero(self.fuse)
 
     def forward(
         self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
-        batch, _, places, dim = tokens.shape
         positions = chunk_positions(tokens, state)
-        if state is None:
-            room = (batch, places, self.capacity + 1)
-            state = {
-                "bank": tokens.new_zeros(*room, dim),
-                "moment": tokens.new_zeros(*room, 2, dtype=torch.float32),
-                "count": tokens.new_zeros(room),
-                "born": torch.full(room, FOREVER, device=tokens.device),
-                "filled": torch.zeros(batch, dtype=torch.long, device=tokens.device),
-            }
-        encoded = self.time(encode_time(times))
+        bank, filled = self._resume(tokens, state)
+        tokens = tokens + self.time(encode_time(times)).unsqueeze(2)
+        # The query goes through the transposed key layer, which is less work than all of the bank through the layer.
+        query = self.query(tokens) @ self.key.weight * tokens.shape[-1] ** -0.5
+        ahead = (tokens, query, query @ self.empty, self.from_current(tokens))
+        currents = [_Current(*parts) for parts in zip(*(x.unbind(1) for x in ahead), strict=True)]
+        after = (filled.unsqueeze(1) + image_mask.cumsum(dim=1)).clamp(max=self.capacity)
+        before = torch.cat([filled.unsqueeze(1), after[:, :-1]], dim=1)
+        full = before + image_mask > self.capacity
+        used, overflows = after.amax(dim=0).tolist(), full.any(dim=0).tolist()
         gone: list[TemporalMemory] = []
         for t, position in enumerate(positions.tolist()):
-            state, lost = self._advance(
-                state, tokens[:, t] + encoded[:, t].unsqueeze(1), times[:, t], position, image_mask[:, t]
-            )
-            gone += lost
-        used = int(state["filled"].max())
-        bank, moment, born = (state[name][:, :, :used] for name in ("bank", "moment", "born"))
-        live = _slots(bank, moment, born, torch.full_like(born, FOREVER))
-        return TemporalMemory.join([*gone, live]), {**state, "next_position": next_position(positions)}
+            written = self._fuse(currents[t], bank, before[:, t])
+            bank = _write(bank, written, times[:, t], position, before[:, t], image_mask[:, t])
+            if overflows[t]:
+                bank, lost = _merge(bank, position, full[:, t])
+                gone.append(lost)
+            bank = bank.first(used[t])
+        there = torch.arange(used[-1], device=tokens.device) < after[:, -1:]
+        live = bank.as_memory(torch.where(there.unsqueeze(2), bank.born, FOREVER), FOREVER)
+        kept = {
+            name: x.expand(*x.shape[:2], *tokens.shape[2:3], *x.shape[3:])
+            for name, x in bank.first(self.capacity)._asdict().items()
+        }
+        return TemporalMemory.join([*gone, live]), {
+            **kept,
+            "filled": after[:, -1],
+            "next_position": next_position(positions),
+        }
 
-    def _advance(
-        self, state: State, current: Tensor, time: Tensor, position: int, there: Tensor
-    ) -> tuple[State, list[TemporalMemory]]:
-        bank, moment, count, born, filled = (state[k] for k in ("bank", "moment", "count", "born", "filled"))
-        slots = torch.arange(self.capacity + 1, device=bank.device)
-        used = int(filled.max())
-        read = self._read(current, bank[:, :, :used], (slots[:used] < filled.unsqueeze(1)).unsqueeze(1))
-        both = torch.cat([current, read], dim=-1)
-        fused = current + torch.sigmoid(self.fuse_gate(both)) * self.fuse(both)
-        written = torch.sigmoid(self.write_gate(torch.cat([fused, read], dim=-1))) * fused
-        here = (slots == filled.unsqueeze(1)) & there.unsqueeze(1)
-        here = here.unsqueeze(1).expand(born.shape)
-        now = torch.stack([time, torch.full_like(time, position)], dim=-1)
-        bank = torch.where(here.unsqueeze(-1), written.unsqueeze(2), bank)
-        moment = torch.where(here.unsqueeze(-1), now[:, None, None], moment)
-        count = torch.where(here, 1.0, count)
-        born = torch.where(here, position, born)
-        filled = filled + there
-        full = filled > self.capacity
-        state = {"bank": bank, "moment": moment, "count": count, "born": born, "filled": filled}
-        if not bool(full.any()):
-            return state, []
-        return self._merge(state, position, full)
+    @staticmethod
+    def _resume(tokens: Tensor, state: State | None) -> tuple[_Bank, Tensor]:
+        """The bank, and how many slots of each sequence ``(B,)`` are filled."""
+        if state is None:
+            size, _, places, dim = tokens.shape
+            nothing = tokens.new_zeros(size, 0, 1, dtype=torch.float32)
+            never = torch.zeros(size, 0, 1, dtype=torch.long, device=tokens.device)
+            filled = torch.zeros(size, dtype=torch.long, device=tokens.device)
+            return _Bank(tokens.new_zeros(size, 0, places, dim), nothing, nothing, nothing, never), filled
+        filled = state["filled"]
+        values, *told = (state[name][:, : int(filled.max())] for name in _Bank._fields)
+        merged = bool((state["count"] > 1).any())
+        return _Bank(values, *(x if merged else x[..., :1] for x in told)), filled
 
-    def _merge(self, state: State, position: int, full: Tensor) -> tuple[State, list[TemporalMemory]]:
-        """Average the two most similar neighbours of each place in the rows that overflow."""
-        bank, moment, count, born = (state[k] for k in ("bank", "moment", "count", "born"))
-        alike = functional.cosine_similarity(bank[:, :, 1:], bank[:, :, :-1], dim=-1)
-        first = alike.argmax(dim=-1, keepdim=True)
-        slots = torch.arange(self.capacity + 1, device=bank.device).expand(born.shape)
-        pair = torch.cat([first, first + 1], dim=-1)
-        row = full[:, None, None]
+    def _fuse(self, current: _Current, bank: _Bank, filled: Tensor) -> Tensor:
+        """What is written of the current tokens, ``(B, K, D)``: fused with what the bank holds of the same place.
 
-        def at(x: Tensor, index: Tensor) -> Tensor:
-            return x.gather(2, index.reshape(*index.shape, *(1,) * (x.ndim - 3)).expand(*index.shape, *x.shape[3:]))
-
-        dead_from = torch.where(row, at(born, pair), FOREVER)
-        lost = _slots(at(bank, pair), at(moment, pair), dead_from, torch.full_like(dead_from, position))
-        weight = at(count, pair)
-        share = (weight / weight.sum(dim=2, keepdim=True).clamp(min=1)).unsqueeze(-1)
-        merged_value = (at(bank, pair) * share).sum(dim=2, keepdim=True)
-        merged_moment = (at(moment, pair) * share).sum(dim=2, keepdim=True)
-        source = (slots + (slots > first)).clamp(max=self.capacity)
-        is_merged = slots == first
-        last = slots == self.capacity
-        new_bank = torch.where(is_merged.unsqueeze(-1), merged_value, at(bank, source)).masked_fill(
-            last.unsqueeze(-1), 0.0
-        )
-        new_moment = torch.where(is_merged.unsqueeze(-1), merged_moment, at(moment, source))
-        new_count = torch.where(is_merged, weight.sum(dim=2, keepdim=True), at(count, source)).masked_fill(last, 0.0)
-        new_born = torch.where(is_merged, position, at(born, source)).masked_fill(last, FOREVER)
-        return {
-            "bank": torch.where(row.unsqueeze(-1), new_bank, bank),
-            "moment": torch.where(row.unsqueeze(-1), new_moment, moment),
-            "count": torch.where(row, new_count, count),
-            "born": torch.where(row, new_born, born),
-            "filled": state["filled"] - full.long(),
-        }, [lost]
+        It is found by content; a learned empty slot can be read, too.
+        """
+        there = torch.arange(bank.values.shape[1], device=filled.device) < filled.unsqueeze(1)
+        scores = (current.query.unsqueeze(1) * bank.values).sum(dim=-1).masked_fill(~there.unsqueeze(2), -torch.inf)
+        weight = torch.cat([current.empty_score.unsqueeze(1), scores], dim=1).softmax(dim=1).unsqueeze(-1)
+        read = weight[:, 0] * self.empty + (weight[:, 1:] * bank.values).sum(dim=1)
+        dim = read.shape[-1]
+        fuse_gate, fuse_hidden, write_gate = self.from_read(read).split((dim, 2 * dim, dim), dim=-1)
+        ahead_gate, ahead_hidden = current.ahead.split((dim, 2 * dim), dim=-1)
+        fused = self.fuse(functional.gelu(ahead_hidden + fuse_hidden))
+        fused = current.tokens + torch.sigmoid(ahead_gate + fuse_gate) * fused
+        return torch.sigmoid(self.from_fused(fused) + write_gate) * fused
 
 
-def _slots(values: Tensor, moment: Tensor, valid_from: Tensor, valid_to: Tensor) -> TemporalMemory:
-    return TemporalMemory(values, moment[..., 0], moment[..., 1], valid_from, valid_to)
+def _write(bank: _Bank, values: Tensor, time: Tensor, position: int, filled: Tensor, there: Tensor) -> _Bank:
+    """Put values ``(B, K, D)`` into the first empty slot of the sequences that have an image."""
+    slots = torch.arange(bank.count.shape[1] + 1, device=values.device)
+    here = ((slots == filled.unsqueeze(1)) & there.unsqueeze(1)).unsqueeze(2)
+    one = torch.ones_like(time)
+    told = (time, one * position, one, torch.full_like(filled, position))
+    return _Bank(values.unsqueeze(1), *(x[:, None, None] for x in told)).where(here, bank.first(len(slots)))
+
+
+def _merge(bank: _Bank, position: int, full: Tensor) -> tuple[_Bank, TemporalMemory]:
+    """Average the two most similar neighbours of each place in the sequences ``(B,)`` whose bank overflows.
+
+    Returns:
+        The bank, one slot shorter; and the slots that are no more, readable up to now.
+    """
+    with torch.no_grad():
+        alike = functional.cosine_similarity(bank.values[:, 1:], bank.values[:, :-1], dim=-1)
+    first = alike.argmax(dim=1, keepdim=True)
+    pair = bank.at(torch.cat([first, first + 1], dim=1))
+    full = full[:, None, None]
+    lost = pair.as_memory(torch.where(full, pair.born, FOREVER), position)
+    count = pair.count.sum(dim=1, keepdim=True)
+    share = pair.count / count.clamp(min=1)
+    mean = ((x * (share.unsqueeze(-1) if x.ndim == 4 else share)).sum(dim=1, keepdim=True) for x in pair[:3])
+    merged = _Bank(*mean, count, torch.full_like(first, position))
+    slots = torch.arange(bank.values.shape[1] - 1, device=first.device)[:, None]
+    shorter = merged.where(slots == first, bank.at(slots + (slots > first)))
+    return shorter.where(full, bank.first(len(slots))), lost

@@ -25,6 +25,6 @@ class NoMemory(TemporalHead):
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
         positions = chunk_positions(tokens, state)
-        nothing = times[:, None, :0]
-        memory = TemporalMemory(tokens.transpose(1, 2)[:, :, :0], nothing, nothing, nothing.long(), nothing.long())
+        nothing = times[:, :0, None]
+        memory = TemporalMemory(tokens[:, :0], nothing, nothing, nothing.long(), nothing.long())
         return memory, {"next_position": next_position(positions)}
