@@ -26,24 +26,29 @@ from temmed.processes import processors
 
 _ROOT = Path(__file__).resolve().parents[2]
 
+
+def epochs(number: int) -> tuple[str, ...]:
+    """Overrides for so many epochs; what counts is the end, where the rate has fallen to nothing."""
+    return (f"trainer.max_epochs={number}", f"trainer.check_val_every_n_epoch={number}", "optimizer.lr=2e-3")
+
+
 #: Overrides of `train.py` for the model that trains the encoder.
-ENCODER = ("model=static", "trainer.max_epochs=6", "optimizer.lr=2e-3")
+ENCODER = ("model=static", *epochs(5))
 #: What the others share; the checkpoint of the static run of the same seed is added.
 FROZEN = (
     "model.backbone.freeze=true",
     "model.start_parts=[backbone,project,place,text,reader,answer,value,event]",
     "data.cache_features=true",
     "data.batch_size=16",
-    "optimizer.lr=2e-3",
 )
 OTHERS: dict[str, tuple[str, ...]] = {
-    "memory_fusion": ("model=memory_fusion", "trainer.max_epochs=8"),
-    "temporal_transformer": ("model=temporal_transformer", "trainer.max_epochs=8"),
-    "probe_text": ("model=memory_fusion", "experiment=probe_text", "trainer.max_epochs=4"),
-    "probe_asked_image": ("model=memory_fusion", "experiment=probe_asked_image", "trainer.max_epochs=4"),
-    "probe_prior_image": ("model=memory_fusion", "experiment=probe_prior_image", "trainer.max_epochs=4"),
-    "difference": ("model=difference", "trainer.max_epochs=8"),
-    "mean_pool": ("model=mean_pool", "trainer.max_epochs=8"),
+    "memory_fusion": ("model=memory_fusion", *epochs(5)),
+    "temporal_transformer": ("model=temporal_transformer", *epochs(5)),
+    "probe_text": ("model=memory_fusion", "experiment=probe_text", *epochs(2)),
+    "probe_asked_image": ("model=memory_fusion", "experiment=probe_asked_image", *epochs(2)),
+    "probe_prior_image": ("model=memory_fusion", "experiment=probe_prior_image", *epochs(2)),
+    "difference": ("model=difference", *epochs(5)),
+    "mean_pool": ("model=mean_pool", *epochs(5)),
 }
 #: Rows that are trained only if asked for.
 EXTRA = ("difference", "mean_pool")

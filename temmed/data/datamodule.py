@@ -200,7 +200,7 @@ class TimelineDataModule(pl.LightningDataModule):
         return self._datasets[key]
 
     def loader(self, subset: str, training: bool = False) -> DataLoader:
-        """Batches of a subset; in the order of the sequence ids unless for training.
+        """Batches of a subset; shuffled for training, else sorted by size.
 
         A probe that sees one position at a time has several views of a sequence, each with the few questions asked
         there. Its batch holds the views of ``batch_size`` sequences on average, so that it asks as many questions in
@@ -211,7 +211,7 @@ class TimelineDataModule(pl.LightningDataModule):
         trainer = self.trainer
         distributed = trainer is not None and trainer.world_size > 1
         sampler = EpochBatchSampler(
-            dataset.lengths,
+            dataset.sizes,
             round(self.settings.batch_size * views),
             shuffle=training,
             seed=self.seed,

@@ -111,9 +111,13 @@ class SequenceDataset(Dataset):
         return len(self.views)
 
     @property
-    def lengths(self) -> list[int]:
-        """Positions of each item."""
-        return [1 if v.position is not None else len(self.records[v.record].times) for v in self.views]
+    def sizes(self) -> list[tuple[int, int]]:
+        """Positions and questions of each item."""
+        return [
+            (len(record.times), len(record.questions)) if view.position is None else (1, len(view.questions))
+            for view in self.views
+            for record in (self.records[view.record],)
+        ]
 
     def __getitem__(self, key: int | tuple[int, int]) -> TimelineItem:
         """An item by its index, or by (epoch, index): all randomness depends on seed, epoch and index alone."""

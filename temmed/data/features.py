@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
@@ -72,6 +73,8 @@ def build_features(
 ) -> FeatureStore:
     """Compute the features of every image of a timeline, unless they are there.
 
+    One process computes them; others that want the same wait for it.
+
     Args:
         folder: named by `feature_key`; written as a whole or not at all.
         timeline: the data.
@@ -80,15 +83,27 @@ def build_features(
         batch_size: images encoded at once.
         progress: show a progress bar.
     """
-    if not (folder / "index.json").exists():
-        images = timeline.table("images")[["sequence_id", "position"]].drop_duplicates()
-        index = [(str(s), int(p)) for s, p in images.itertuples(index=False, name=None)]
-        source = ImageSource(timeline)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with staged_folder(folder, overwrite=True, marker="index.json") as staging:
-            _write(staging / "features.npy", index, source, fitted, encode, batch_size, progress)
-            (staging / "index.json").write_text(json.dumps(index))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "index.json").exists():
+            _build(folder, timeline, fitted, encode, batch_size, progress)
     return FeatureStore(folder)
+
+
+def _build(
+    folder: Path,
+    timeline: Timeline,
+    fitted: Fitted,
+    encode: Callable[[Tensor], Tensor],
+    batch_size: int,
+    progress: bool,
+) -> None:
+    images = timeline.table("images")[["sequence_id", "position"]].drop_duplicates()
+    index = [(str(s), int(p)) for s, p in images.itertuples(index=False, name=None)]
+    source = ImageSource(timeline)
+    with staged_folder(folder, overwrite=True, marker="index.json") as staging:
+        _write(staging / "features.npy", index, source, fitted, encode, batch_size, progress)
+        (staging / "index.json").write_text(json.dumps(index))
 
 
 def _write(

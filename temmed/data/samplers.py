@@ -10,15 +10,18 @@ from torch.utils.data import DataLoader, Sampler
 
 from temmed.data.batch import TimelineBatch, count_items
 
-#: Batches whose items are sorted by length together.
-_BUCKET = 8
+#: Batches whose items are sorted by size together, when shuffled.
+_BUCKET = 32
 
 
 class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), of items of like length, in random order when shuffled.
+    """Batches of (epoch, index), of items of like size, so that little is padded.
+
+    When shuffled, random groups of items are sorted by size, cut into batches, and these are put in random order. Else
+    all items are sorted by size once.
 
     Args:
-        lengths: positions of each item.
+        sizes: of each item, what a batch is padded to, the most costly first: positions, questions.
         batch_size: items per batch.
         shuffle: a new order each epoch.
         seed: of the orders.
@@ -28,14 +31,14 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        sizes: Sequence[tuple[int, ...]],
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.lengths, self.batch_size, self.shuffle, self.seed = np.asarray(lengths), batch_size, shuffle, seed
+        self.sizes, self.batch_size, self.shuffle, self.seed = np.asarray(sizes), batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
 
@@ -48,7 +51,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         return len(self._shares())
 
     def _shares(self) -> range:
-        count = -(-len(self.lengths) // self.batch_size)
+        count = -(-len(self.sizes) // self.batch_size)
         if self.shuffle:
             count = -(-count // self.world_size) * self.world_size
         return range(self.rank, count, self.world_size)
@@ -56,13 +59,12 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """The batches of this process in the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
-        bucket = self.batch_size * _BUCKET
+        order = rng.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
+        bucket = self.batch_size * _BUCKET if self.shuffle else len(order)
         batches: list[np.ndarray] = []
         for start in range(0, len(order), bucket):
             part = order[start : start + bucket]
-            if self.shuffle:
-                part = part[np.argsort(self.lengths[part], kind="stable")]
+            part = part[np.lexsort(self.sizes[part].T[::-1])]
             batches.extend(part[k : k + self.batch_size] for k in range(0, len(part), self.batch_size))
         if self.shuffle:
             batches = [batches[k] for k in rng.permutation(len(batches))]

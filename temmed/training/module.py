@@ -21,6 +21,18 @@ from temmed.training.losses import loss_sums
 FORMAT = 1
 
 
+class Rows:
+    """Rows of the prediction tables; no list, because Lightning would walk through every number of it.
+
+    Args:
+        answers: one for each question.
+        events: one for each sequence and label.
+    """
+
+    def __init__(self, answers: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+        self.answers, self.events = answers, events
+
+
 class TimelineModule(pl.LightningModule):
     """Trains a `Reasoner`.
 
@@ -110,7 +122,7 @@ class TimelineModule(pl.LightningModule):
             self.log(f"val/{task}/accuracy", metric.compute(), prog_bar=task == "progression")
             metric.reset()
 
-    def predict_step(self, batch: TimelineBatch, batch_idx: int) -> dict[str, list[dict[str, Any]]]:
+    def predict_step(self, batch: TimelineBatch, batch_idx: int) -> Rows:
         """Rows of the prediction tables; events are given per position (`temmed.training.predict` joins them)."""
         output = self.reasoner(batch)
         probabilities = output.answer_logits.float().softmax(dim=-1).cpu().numpy()
@@ -143,7 +155,7 @@ class TimelineModule(pl.LightningModule):
                         "presence": presence[b, e, seen].tolist(),
                     }
                 )
-        return {"answers": answers, "events": events}
+        return Rows(answers, events)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over all parameters that are not frozen, and its schedule by step."""

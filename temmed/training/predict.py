@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from temmed.data.images import check_images
 from temmed.predictions.intervals import stay_between
 from temmed.timelines.folder import Timeline
-from temmed.training.module import TimelineModule
+from temmed.training.module import Rows, TimelineModule
 
 
 def predict(
@@ -35,10 +35,10 @@ def predict(
     """
     if timeline.meta.fingerprint != module.hparams["provenance"]["dataset"]["fingerprint"]:
         check_images(timeline, module.fitted)
-    found = cast("list[dict[str, list[dict[str, Any]]]]", trainer.predict(module, loader) or [])
+    found = cast("list[Rows]", trainer.predict(module, loader) or [])
     choices = dict(zip(questions["question_id"], questions["choices"], strict=True))
     answers = []
-    for row in (row for part in found for row in part["answers"]):
+    for row in (row for part in found for row in part.answers):
         probabilities = row["probabilities"]
         best = None if probabilities is None else int(np.argmax(probabilities))
         answers.append(
@@ -56,7 +56,7 @@ def predict(
             **_interval(np.array(row["presence"]), clock[row["sequence_id"]][row["positions"]]),
         }
         for part in found
-        for row in part["events"]
+        for row in part.events
     ]
     columns = ["sequence_id", "label", "onset", "offset", "score"]
     order = ["question_id", "answer", "probabilities", "value", "confidence", "evidence"]

@@ -32,7 +32,7 @@ def test_item_offers_images_prompts_and_truth(records: list[Record], source: Ima
 def test_items_end_at_the_last_index(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
     dataset = SequenceDataset(records, source, fitted)
     assert len(dataset) == len(records)
-    assert dataset.lengths == [len(record.times) for record in records]
+    assert dataset.sizes == [(len(record.times), len(record.questions)) for record in records]
     with pytest.raises(IndexError):
         dataset[len(records)]
 

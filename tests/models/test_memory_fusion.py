@@ -30,10 +30,10 @@ def test_at_most_capacity_moments_are_readable_at_any_position(capacity: int, le
 def test_merging_keeps_the_mean_moment() -> None:
     capacity, length = 3, 9
     memory, state = _run(capacity, length)
-    count = state["count"]
-    assert count.shape == (2, capacity, 3)
-    assert (count.sum(dim=1) == length).all()
-    mean = (state["time"] * count).sum(dim=1) / length
+    number = state["number"]
+    assert number.shape == (2, capacity, 3)
+    assert (number.sum(dim=1) == length).all()
+    mean = (state["time"] * number).sum(dim=1) / length
     torch.testing.assert_close(mean, torch.full_like(mean, 40.0))
     assert (memory.times[memory.valid_from < length] <= 80).all()
 
@@ -48,7 +48,7 @@ def test_alike_neighbours_are_merged_first() -> None:
     there = torch.ones(1, 3, dtype=torch.bool)
     _, state = head(tokens, torch.tensor([[0.0, 10.0, 20.0]]), there, there)
     assert state["time"][0, :, 0].tolist() == [0.0, 15.0]
-    assert state["count"][0, :, 0].tolist() == [1.0, 2.0]
+    assert state["number"][0, :, 0].tolist() == [1.0, 2.0]
 
 
 def test_capacity_must_be_positive() -> None:
@@ -63,5 +63,5 @@ def test_missing_images_take_no_room() -> None:
     tokens, times = torch.randn(1, 6, 2, 8), torch.arange(6.0)[None]
     memory, state = head(tokens, times, torch.ones_like(there), there)
     assert state["filled"].tolist() == [3]
-    assert state["count"][0, :, 0].tolist() == [1.0, 1.0, 1.0]
+    assert state["number"][0, :, 0].tolist() == [1.0, 1.0, 1.0]
     assert memory.times[memory.valid_from < 6].unique().tolist() == [0.0, 3.0, 5.0]

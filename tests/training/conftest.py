@@ -39,7 +39,7 @@ def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callab
     def make(batch_size: int, first: int = 8, subset: str = "train") -> DataLoader:
         records = build_records(tiny_timeline, split, subset, fitted)[:first]
         dataset = SequenceDataset(records, ImageSource(tiny_timeline), fitted)
-        sampler = EpochBatchSampler(dataset.lengths, batch_size, shuffle=False)
+        sampler = EpochBatchSampler(dataset.sizes, batch_size, shuffle=False)
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator())
 
     return make

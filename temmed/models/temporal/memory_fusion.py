@@ -36,7 +36,7 @@ class _Bank(NamedTuple):
     values: Tensor
     time: Tensor
     position: Tensor
-    count: Tensor
+    number: Tensor
     born: Tensor
 
     def at(self, index: Tensor) -> _Bank:
@@ -93,8 +93,8 @@ class MemoryFusion(TemporalHead):
             raise ValueError(f"Expected capacity >= 1, got {capacity}")
         self.capacity = capacity
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
+        # The slots are their own keys: a layer for those as well could say nothing that this one cannot.
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim, bias=False)
         self.empty = nn.Parameter(torch.zeros(dim))
         # The first layers of the gate of fusion (dim), of the fusion (2 dim) and of the gate of writing (dim).
         self.from_current = nn.Linear(dim, 3 * dim)
@@ -113,8 +113,7 @@ class MemoryFusion(TemporalHead):
         positions = chunk_positions(tokens, state)
         bank, filled = self._resume(tokens, state)
         tokens = tokens + self.time(encode_time(times)).unsqueeze(2)
-        # The query goes through the transposed key layer, which is less work than all of the bank through the layer.
-        query = self.query(tokens) @ self.key.weight * tokens.shape[-1] ** -0.5
+        query = self.query(tokens) * tokens.shape[-1] ** -0.5
         ahead = (tokens, query, query @ self.empty, self.from_current(tokens))
         currents = [_Current(*parts) for parts in zip(*(x.unbind(1) for x in ahead), strict=True)]
         after = (filled.unsqueeze(1) + image_mask.cumsum(dim=1)).clamp(max=self.capacity)
@@ -131,12 +130,10 @@ class MemoryFusion(TemporalHead):
             bank = bank.first(used[t])
         there = torch.arange(used[-1], device=tokens.device) < after[:, -1:]
         live = bank.as_memory(torch.where(there.unsqueeze(2), bank.born, FOREVER), FOREVER)
-        kept = {
-            name: x.expand(*x.shape[:2], *tokens.shape[2:3], *x.shape[3:])
-            for name, x in bank.first(self.capacity)._asdict().items()
-        }
+        places = tokens.shape[2]
+        kept = bank.first(self.capacity)._asdict()
         return TemporalMemory.join([*gone, live]), {
-            **kept,
+            **{name: x.expand(*x.shape[:2], places, *x.shape[3:]) for name, x in kept.items()},
             "filled": after[:, -1],
             "next_position": next_position(positions),
         }
@@ -152,7 +149,7 @@ class MemoryFusion(TemporalHead):
             return _Bank(tokens.new_zeros(size, 0, places, dim), nothing, nothing, nothing, never), filled
         filled = state["filled"]
         values, *told = (state[name][:, : int(filled.max())] for name in _Bank._fields)
-        merged = bool((state["count"] > 1).any())
+        merged = bool((state["number"] > 1).any())
         return _Bank(values, *(x if merged else x[..., :1] for x in told)), filled
 
     def _fuse(self, current: _Current, bank: _Bank, filled: Tensor) -> Tensor:
@@ -174,7 +171,7 @@ class MemoryFusion(TemporalHead):
 
 def _write(bank: _Bank, values: Tensor, time: Tensor, position: int, filled: Tensor, there: Tensor) -> _Bank:
     """Put values ``(B, K, D)`` into the first empty slot of the sequences that have an image."""
-    slots = torch.arange(bank.count.shape[1] + 1, device=values.device)
+    slots = torch.arange(bank.number.shape[1] + 1, device=values.device)
     here = ((slots == filled.unsqueeze(1)) & there.unsqueeze(1)).unsqueeze(2)
     one = torch.ones_like(time)
     told = (time, one * position, one, torch.full_like(filled, position))
@@ -193,10 +190,13 @@ def _merge(bank: _Bank, position: int, full: Tensor) -> tuple[_Bank, TemporalMem
     pair = bank.at(torch.cat([first, first + 1], dim=1))
     full = full[:, None, None]
     lost = pair.as_memory(torch.where(full, pair.born, FOREVER), position)
-    count = pair.count.sum(dim=1, keepdim=True)
-    share = pair.count / count.clamp(min=1)
-    mean = ((x * (share.unsqueeze(-1) if x.ndim == 4 else share)).sum(dim=1, keepdim=True) for x in pair[:3])
-    merged = _Bank(*mean, count, torch.full_like(first, position))
+    number = pair.number.sum(dim=1, keepdim=True)
+    share = pair.number / number.clamp(min=1)
+    values, time, at = (
+        (x * by).sum(dim=1, keepdim=True)
+        for x, by in ((pair.values, share.unsqueeze(-1)), (pair.time, share), (pair.position, share))
+    )
+    merged = _Bank(values, time, at, number, torch.full_like(first, position))
     slots = torch.arange(bank.values.shape[1] - 1, device=first.device)[:, None]
     shorter = merged.where(slots == first, bank.at(slots + (slots > first)))
     return shorter.where(full, bank.first(len(slots))), lost
