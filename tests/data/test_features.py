@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -68,7 +70,27 @@ def test_crash_while_building_leaves_nothing(tmp_path: Path, tiny_timeline: Time
 
     with pytest.raises(RuntimeError, match="power cut"):
         build_features(tmp_path / "key", tiny_timeline, fitted, crash, batch_size=20, progress=False)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_of_two_builders_one_waits_for_the_other(
+    tmp_path: Path, tiny_timeline: Timeline, fitted: Fitted, backbone: nn.Module
+) -> None:
+    seen, together = [], Barrier(2)
+
+    def encode(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return _encoder(backbone)(images)  # type: ignore[operator]
+
+    def build(_: int) -> Tensor:
+        together.wait()
+        store = build_features(tmp_path / "key", tiny_timeline, fitted, encode, batch_size=16, progress=False)
+        return store.read("s00000", [0])
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(build, range(2))
+    assert torch.equal(one, other)
+    assert sum(seen) == len(tiny_timeline.table("images")[["sequence_id", "position"]].drop_duplicates())
 
 
 def test_key_follows_weights_images_and_transforms(
