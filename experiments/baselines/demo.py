@@ -28,12 +28,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def epochs(number: int) -> tuple[str, ...]:
-    """Overrides for so many epochs; what counts is the end, where the rate has fallen to nothing."""
-    return (f"trainer.max_epochs={number}", f"trainer.check_val_every_n_epoch={number}", "optimizer.lr=2e-3")
+    """Overrides for so many epochs; only the end is validated, where the rate has fallen to nothing."""
+    only_the_end = "trainer.check_val_every_n_epoch=${trainer.max_epochs}"
+    return (f"trainer.max_epochs={number}", only_the_end, "optimizer.lr=2e-3")
 
 
 #: Overrides of `train.py` for the model that trains the encoder.
-ENCODER = ("model=static", *epochs(5))
+ENCODER = ("model=static", *epochs(6))
 #: What the others share; the checkpoint of the static run of the same seed is added.
 FROZEN = (
     "model.backbone.freeze=true",
@@ -44,9 +45,9 @@ FROZEN = (
 OTHERS: dict[str, tuple[str, ...]] = {
     "memory_fusion": ("model=memory_fusion", *epochs(5)),
     "temporal_transformer": ("model=temporal_transformer", *epochs(5)),
-    "probe_text": ("model=memory_fusion", "experiment=probe_text", *epochs(2)),
-    "probe_asked_image": ("model=memory_fusion", "experiment=probe_asked_image", *epochs(2)),
-    "probe_prior_image": ("model=memory_fusion", "experiment=probe_prior_image", *epochs(2)),
+    "probe_text": ("model=memory_fusion", "experiment=probe_text", *epochs(1)),
+    "probe_asked_image": ("model=memory_fusion", "experiment=probe_asked_image", *epochs(1)),
+    "probe_prior_image": ("model=memory_fusion", "experiment=probe_prior_image", *epochs(1)),
     "difference": ("model=difference", *epochs(5)),
     "mean_pool": ("model=mean_pool", *epochs(5)),
 }

@@ -10,18 +10,19 @@ from torch.utils.data import DataLoader, Sampler
 
 from temmed.data.batch import TimelineBatch, count_items
 
-#: Batches whose items are sorted by size together, when shuffled.
-_BUCKET = 32
+#: Batches whose items are sorted together, when shuffled.
+_BUCKET = 8
 
 
 class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index), of items of like size, so that little is padded.
 
-    When shuffled, random groups of items are sorted by size, cut into batches, and these are put in random order. Else
-    all items are sorted by size once.
+    When shuffled, random groups of items are sorted by the first size, cut into batches, and these are put in random
+    order. Items with few questions stay among those with many: in a batch of their own each question would weigh more.
+    Else all items are sorted by all sizes once.
 
     Args:
-        sizes: of each item, what a batch is padded to, the most costly first: positions, questions.
+        sizes: of each item, what a batch is padded to: positions, questions.
         batch_size: items per batch.
         shuffle: a new order each epoch.
         seed: of the orders.
@@ -64,7 +65,8 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         batches: list[np.ndarray] = []
         for start in range(0, len(order), bucket):
             part = order[start : start + bucket]
-            part = part[np.lexsort(self.sizes[part].T[::-1])]
+            keys = self.sizes[part, :1] if self.shuffle else self.sizes[part]
+            part = part[np.lexsort(keys.T[::-1])]
             batches.extend(part[k : k + self.batch_size] for k in range(0, len(part), self.batch_size))
         if self.shuffle:
             batches = [batches[k] for k in rng.permutation(len(batches))]

@@ -39,7 +39,7 @@ def test_direction(before: float, now: float, expected: str | None) -> None:
 @pytest.mark.parametrize("index", range(40))
 def test_reports_agree_with_the_truth(index: int) -> None:
     course = draw_course(0, index)
-    reports, _ = write_reports(course, 0)
+    reports = pd.DataFrame(write_reports(course, 0)[0])
     imaged = np.flatnonzero(course.imaged).tolist()
     assert reports["position"].tolist() == imaged
     for order, (position, text) in enumerate(zip(imaged, reports["text"], strict=True)):
@@ -59,7 +59,7 @@ def test_statements_are_flipped_exactly_where_they_are_inconsistent() -> None:
     flips = []
     for index in range(150):
         course = draw_course(0, index)
-        _, statements = write_reports(course, 0)
+        statements = pd.DataFrame(write_reports(course, 0)[1])
         imaged = np.flatnonzero(course.imaged).tolist()
         for row in statements.itertuples(index=False):
             finding = course.findings[row.finding]

@@ -1,4 +1,4 @@
-"""The offline text encoder: a small transformer over the tokens of `temmed.data.tokenizer` and their pairs.
+"""The offline text encoder: the tokens of `temmed.data.tokenizer` and their pairs, pooled by attention.
 
 Pairs of neighbouring words have vectors of their own, found by hashing as in fastText (Joulin et al. 2017): what two
 words mean together ("left frontal") is there from the start and need not be composed first.
@@ -35,14 +35,14 @@ class BuiltinTextEncoder(nn.Module):
     Args:
         vocabulary: number of word ids.
         dim: size of the output.
-        layers: transformer layers.
-        heads: attention heads, also of the pooling.
+        layers: transformer layers between the tokens and the pooling.
+        heads: attention heads of the pooling and of the layers.
         max_length: longest text in tokens; a longer one is cut.
         dropout: in the layers.
     """
 
     def __init__(
-        self, vocabulary: int, dim: int, layers: int = 2, heads: int = 4, max_length: int = 48, dropout: float = 0.0
+        self, vocabulary: int, dim: int, layers: int = 0, heads: int = 4, max_length: int = 48, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.max_length = max_length
@@ -52,12 +52,14 @@ class BuiltinTextEncoder(nn.Module):
         self.position = nn.Linear(POSITION_SIZE, dim, bias=False)
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
         self.order = nn.Embedding(max_length, dim)
-        layer = nn.TransformerEncoderLayer(
-            dim, heads, 2 * dim, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                dim, heads, 2 * dim, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(layers)
         )
-        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.pool_queries = nn.Parameter(torch.randn(heads, dim) * 6 * dim**-0.5)
-        self.pool = nn.Linear(heads * dim, dim)
+        self.pool = nn.Sequential(nn.Linear(heads * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.norm = nn.LayerNorm(dim)
         # What texts share (kind and order of their tokens) starts small beside what tells them apart (words), and the
         # pooling starts sharp: else all texts of one template are nearly the same vector, and reading starts slowly.
@@ -66,7 +68,7 @@ class BuiltinTextEncoder(nn.Module):
         nn.init.normal_(self.kinds.weight, std=0.02)
         nn.init.normal_(self.order.weight, std=0.05)
         # For the same reason the layers start by passing their tokens on as they are.
-        for part in self.layers.layers:
+        for part in self.layers:
             start.at_zero(part.self_attn.out_proj, part.linear2)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -106,7 +108,8 @@ class BuiltinTextEncoder(nn.Module):
         empty = ~mask.any(dim=1)
         mask[empty, 0] = True
         hidden = self.embed(texts) + self.order.weight[: texts.shape[1]]
-        hidden = self.layers(hidden, src_key_padding_mask=~mask)
+        for layer in self.layers:
+            hidden = layer(hidden, src_key_padding_mask=~mask)
         scores = torch.einsum("nld,hd->nhl", hidden, self.pool_queries).masked_fill(~mask.unsqueeze(1), -torch.inf)
         pooled = torch.einsum("nhl,nld->nhd", scores.softmax(dim=-1), hidden)
         encoded = self.norm(self.pool(pooled.flatten(1)))

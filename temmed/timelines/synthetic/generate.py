@@ -36,15 +36,17 @@ def sequence_id(index: int) -> str:
     return f"s{index:05d}"
 
 
-def _render_chunk(staging: Path, seed: int, shape: tuple[int, ...], indices: list[int]) -> list[np.ndarray]:
-    """Worker: render some patients into ``staging/images``; returns the measurement errors of each."""
-    errors = []
+def _render_chunk(
+    staging: Path, seed: int, shape: tuple[int, ...], indices: list[int]
+) -> list[tuple[Course, np.ndarray]]:
+    """Worker: render some patients into ``staging/images``; returns the course and the measurement errors of each."""
+    rendered = []
     for index in indices:
         course = draw_course(seed, index, len(shape))
         pixels, error = render_sequence(seed, course, shape)
         np.save(staging / "images" / f"{sequence_id(index)}.npy", pixels.reshape(-1, *shape))
-        errors.append(error)
-    return errors
+        rendered.append((course, error))
+    return rendered
 
 
 def generate(
@@ -92,15 +94,17 @@ def generate(
     with staged_folder(root, overwrite=overwrite) as staging:
         (staging / "images").mkdir()
         chunks = [list(range(start, min(start + _CHUNK, patients))) for start in range(0, patients, _CHUNK)]
+        courses: list[Course] = []
         errors: list[np.ndarray] = []
         with (
             tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=not progress) as bar,
             closing(map_in_processes(partial(_render_chunk, staging, seed, shape), chunks, workers)) as rendered,
         ):
             for chunk in rendered:
-                errors.extend(chunk)
+                for course, error in chunk:
+                    courses.append(course)
+                    errors.append(error)
                 bar.update(len(chunk))
-        courses = [draw_course(seed, index, spatial_dims) for index in range(patients)]
         write_timeline(
             staging,
             _tables(courses, errors, seed, spatial_dims),
@@ -128,9 +132,9 @@ def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_
         name: []
         for name in (
             "patients", "sequences", "timepoints", "images", "findings", "measurements", "treatments", "events",
+            "reports", "statements",
         )
     }  # fmt: skip
-    reports, statements = [], []
     for course, error in zip(courses, errors, strict=True):
         patient, sequence = patient_id(course.index), sequence_id(course.index)
         rows["patients"].append({"patient_id": patient, "sex": course.sex, "age": course.age, "site": course.site})
@@ -164,24 +168,8 @@ def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_
                 )
                 frame += 1
         _finding_rows(course, error, rows)
-        report, statement = write_reports(course, seed)
-        reports.append(report.assign(sequence_id=sequence, patient_id=patient, time=course.times[report["position"]]))
-        if len(statement):
-            statements.append(
-                statement.assign(
-                    sequence_id=sequence, finding_id=[finding_id(course.index, n) for n in statement["finding"]]
-                )
-            )
+        _report_rows(course, seed, rows)
     tables = {name: pd.DataFrame(content) for name, content in rows.items() if content}
-    report = pd.concat(reports, ignore_index=True)
-    report["report_id"] = report["sequence_id"] + "-r" + report["position"].astype(str)
-    tables["reports"] = report.assign(kind="report")
-    if statements:
-        statement = pd.concat(statements, ignore_index=True).drop(columns="finding")
-        statement["statement_id"] = [f"st{n:07d}" for n in range(len(statement))]
-        statement["report_id"] = statement["sequence_id"] + "-r" + statement["position"].astype(str)
-        statement.loc[~statement["consistent"], "report_id"] = None
-        tables["statements"] = statement
     questions = draw_questions(courses, seed)
     questions["question_id"] = [f"q{n:07d}" for n in range(len(questions))]
     questions["sequence_id"] = [sequence_id(course) for course in questions["course"]]
@@ -196,6 +184,23 @@ def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_
 def finding_id(index: int, number: int) -> str:
     """The id of a patient's finding."""
     return f"{sequence_id(index)}-f{number}"
+
+
+def _report_rows(course: Course, seed: int, rows: dict[str, list[dict]]) -> None:
+    sequence, patient = sequence_id(course.index), patient_id(course.index)
+    reports, statements = write_reports(course, seed)
+    for report in reports:
+        position = report["position"]
+        own = {"report_id": f"{sequence}-r{position}", "sequence_id": sequence, "patient_id": patient}
+        rows["reports"].append({**own, **report, "time": course.times[position], "kind": "report"})
+    for statement in statements:
+        own = {
+            "statement_id": f"st{len(rows['statements']):07d}",
+            "sequence_id": sequence,
+            "finding_id": finding_id(course.index, statement.pop("finding")),
+            "report_id": f"{sequence}-r{statement['position']}" if statement["consistent"] else None,
+        }
+        rows["statements"].append({**own, **statement})
 
 
 def _finding_rows(course: Course, error: np.ndarray, rows: dict[str, list[dict]]) -> None:

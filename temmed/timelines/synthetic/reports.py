@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pandas as pd
 
 from temmed.timelines.schema import PROGRESSION_BOUND
 from temmed.timelines.synthetic.anatomy import REGIONS
@@ -39,7 +40,7 @@ def _sentence(finding: Finding, now: float, word: str | None) -> str:
     return f"The {finding.phrase}{size} {said}."
 
 
-def write_reports(course: Course, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def write_reports(course: Course, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """One report per imaged visit, and statements that are true or contradicted by the images.
 
     Half of the statements are flipped: the direction of change is inverted, or the place is another one.
@@ -49,11 +50,12 @@ def write_reports(course: Course, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
         seed: of the whole set.
 
     Returns:
-        ``reports`` with the column ``position`` and ``statements``; the finding is given as its number.
+        Rows of ``reports``, with their ``position``, and of ``statements``; the finding is given as its number.
     """
     rng = patient_rng(seed, course.index, 3)
     imaged = np.flatnonzero(course.imaged)
-    reports, statements = [], []
+    reports: list[dict[str, Any]] = []
+    statements: list[dict[str, Any]] = []
     for order, position in enumerate(imaged):
         before = imaged[order - 1] if order else None
         sentences = [f"MRI of the brain, {course.times[position]:g} days after the first examination."]
@@ -89,4 +91,4 @@ def write_reports(course: Course, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
         if started is not None and before is not None and course.times[before] < started <= course.times[position]:
             sentences.append("Therapy was started since the previous examination.")
         reports.append({"position": int(position), "text": " ".join(sentences)})
-    return pd.DataFrame(reports), pd.DataFrame(statements)
+    return reports, statements
