@@ -52,12 +52,16 @@ class BuiltinTextEncoder(nn.Module):
         self.position = nn.Linear(POSITION_SIZE, dim, bias=False)
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
         self.order = nn.Embedding(max_length, dim)
-        self.layers = nn.ModuleList(
+        stack = [
             nn.TransformerEncoderLayer(
                 dim, heads, 2 * dim, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
             )
             for _ in range(layers)
-        )
+        ]
+        # They start by passing their tokens on as they are.
+        for part in stack:
+            start.at_zero(part.self_attn.out_proj, part.linear2)
+        self.layers = nn.ModuleList(stack)
         self.pool_queries = nn.Parameter(torch.randn(heads, dim) * 6 * dim**-0.5)
         self.pool = nn.Sequential(nn.Linear(heads * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.norm = nn.LayerNorm(dim)
@@ -67,9 +71,6 @@ class BuiltinTextEncoder(nn.Module):
         nn.init.normal_(self.pairs.weight, std=1.0)
         nn.init.normal_(self.kinds.weight, std=0.02)
         nn.init.normal_(self.order.weight, std=0.05)
-        # For the same reason the layers start by passing their tokens on as they are.
-        for part in self.layers:
-            start.at_zero(part.self_attn.out_proj, part.linear2)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""

@@ -194,13 +194,13 @@ def _report_rows(course: Course, seed: int, rows: dict[str, list[dict]]) -> None
         own = {"report_id": f"{sequence}-r{position}", "sequence_id": sequence, "patient_id": patient}
         rows["reports"].append({**own, **report, "time": course.times[position], "kind": "report"})
     for statement in statements:
-        own = {
+        told: dict[str, str | None] = {
             "statement_id": f"st{len(rows['statements']):07d}",
             "sequence_id": sequence,
             "finding_id": finding_id(course.index, statement.pop("finding")),
             "report_id": f"{sequence}-r{statement['position']}" if statement["consistent"] else None,
         }
-        rows["statements"].append({**own, **statement})
+        rows["statements"].append({**told, **statement})
 
 
 def _finding_rows(course: Course, error: np.ndarray, rows: dict[str, list[dict]]) -> None:
