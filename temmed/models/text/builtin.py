@@ -58,12 +58,10 @@ class BuiltinTextEncoder(nn.Module):
             )
             for _ in range(layers)
         ]
-        # They start by passing their tokens on as they are.
-        for part in stack:
-            start.at_zero(part.self_attn.out_proj, part.linear2)
         self.layers = nn.ModuleList(stack)
         self.pool_queries = nn.Parameter(torch.randn(heads, dim) * 6 * dim**-0.5)
-        self.pool = nn.Sequential(nn.Linear(heads * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.pool = nn.Linear(heads * dim, dim)
+        self.mix = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.norm = nn.LayerNorm(dim)
         # What texts share (kind and order of their tokens) starts small beside what tells them apart (words), and the
         # pooling starts sharp: else all texts of one template are nearly the same vector, and reading starts slowly.
@@ -71,6 +69,8 @@ class BuiltinTextEncoder(nn.Module):
         nn.init.normal_(self.pairs.weight, std=1.0)
         nn.init.normal_(self.kinds.weight, std=0.02)
         nn.init.normal_(self.order.weight, std=0.05)
+        # For the same reason the layers and the mixing start by passing on what they get.
+        start.at_zero(self.mix[-1], *(layer for part in stack for layer in (part.self_attn.out_proj, part.linear2)))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""
@@ -113,7 +113,10 @@ class BuiltinTextEncoder(nn.Module):
             hidden = layer(hidden, src_key_padding_mask=~mask)
         scores = torch.einsum("nld,hd->nhl", hidden, self.pool_queries).masked_fill(~mask.unsqueeze(1), -torch.inf)
         pooled = torch.einsum("nhl,nld->nhd", scores.softmax(dim=-1), hidden)
-        encoded = self.norm(self.pool(pooled.flatten(1)))
+        # The words themselves, too: random weights are soon overwritten by noise, and with them what tells texts apart.
+        words = hidden.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1) * mask.sum(dim=1, keepdim=True) ** -0.5
+        encoded = words + self.pool(pooled.flatten(1))
+        encoded = self.norm(encoded + self.mix(encoded))
         encoded = encoded.masked_fill(empty.unsqueeze(1), 0.0)
         return encoded[inverse].reshape(*shape, -1)
 
