@@ -63,7 +63,7 @@ class Reader(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.value = nn.Linear(dim, heads * head_dim)
         self.place_query = nn.Linear(dim, heads * head_dim)
-        # Large, so that what changes in an image is heard from the first step over the noise of what cannot be learned yet.
+        # Large, so that what changes in an image is heard from the first step, over what cannot be learned yet.
         self.place_key = nn.Parameter(torch.randn(heads, head_dim, places) * 4 * (head_dim * places) ** -0.5)
         self.query = nn.Linear(dim, heads * head_dim)
         self.key = nn.Linear(dim, heads * head_dim, bias=False)
