@@ -51,7 +51,7 @@ def model_config() -> Callable[..., dict[str, Any]]:
         assert isinstance(config, dict)
         model = config["model"]
         model["backbone"] |= {"stage": 1, "grid": 2}
-        model["text"] |= {"layers": 1, "heads": 2}
+        model["text"] |= {"heads": 2}
         model["reader"] = {"heads": 3, "head_dim": 8, "hidden": 32, "dropout": 0.0}
         model["temporal"] |= changes
         return model

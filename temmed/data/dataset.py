@@ -113,11 +113,13 @@ class SequenceDataset(Dataset):
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """Positions and questions of each item."""
-        return [
-            (len(record.times), len(record.questions)) if view.position is None else (1, len(view.questions))
-            for view in self.views
-            for record in (self.records[view.record],)
-        ]
+        return [self._size(view) for view in self.views]
+
+    def _size(self, view: View) -> tuple[int, int]:
+        if view.position is not None:
+            return 1, len(view.questions)
+        record = self.records[view.record]
+        return len(record.times), len(record.questions)
 
     def __getitem__(self, key: int | tuple[int, int]) -> TimelineItem:
         """An item by its index, or by (epoch, index): all randomness depends on seed, epoch and index alone."""

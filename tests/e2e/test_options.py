@@ -63,3 +63,9 @@ def test_a_folder_split_by_time_trains(start: Start, folder: Path) -> None:
 
 def test_accumulated_batches_train(start: Start) -> None:
     assert start("trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=3", "test=false").code == 0
+
+
+@pytest.mark.parametrize("name", options("optimizer"))
+def test_every_optimizer_trains_in_mixed_precision(start: Start, name: str) -> None:
+    # Gradients are clipped by default, which fused optimizers refuse then.
+    check_scores(start(f"optimizer={name}", "trainer.precision=bf16-mixed").metrics())

@@ -27,10 +27,10 @@ _TEXTS = [
 _TOKENIZER = Tokenizer.fit(_TEXTS)
 
 
-@pytest.fixture(scope="module")
-def encoder() -> BuiltinTextEncoder:
+@pytest.fixture(scope="module", params=[0, 1], ids="layers={}".format)
+def encoder(request: pytest.FixtureRequest) -> BuiltinTextEncoder:
     torch.manual_seed(0)
-    return BuiltinTextEncoder(len(_TOKENIZER), 16, layers=1, heads=2, max_length=20).eval()
+    return BuiltinTextEncoder(len(_TOKENIZER), 16, layers=request.param, heads=2, max_length=20).eval()
 
 
 def _ids(texts: list[str], length: int = 20) -> torch.Tensor:
@@ -118,7 +118,7 @@ def test_named_moments_are_the_encodings_of_images() -> None:
 def test_pairs_of_words_tell_texts_of_the_same_words_apart() -> None:
     torch.manual_seed(0)
     tokenizer = Tokenizer.fit(["left frontal right temporal"])
-    encoder = BuiltinTextEncoder(len(tokenizer), 32, layers=1).eval()
+    encoder = BuiltinTextEncoder(len(tokenizer), 32).eval()
     with torch.no_grad():
         encoder.order.weight.zero_()  # so that nothing but the pairs depends on the order
         left, right = (

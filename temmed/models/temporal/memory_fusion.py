@@ -47,11 +47,8 @@ class _Bank(NamedTuple):
 
     def where(self, mask: Tensor, other: _Bank) -> _Bank:
         """This bank where the mask ``(B, M, K)`` is true, else the other; what has size 1 fits any."""
-        values, *told = (
-            torch.where(mask.unsqueeze(-1) if n == 0 else mask, x, y)
-            for n, (x, y) in enumerate(zip(self, other, strict=True))
-        )
-        return _Bank(values, *told)
+        values = torch.where(mask.unsqueeze(-1), self.values, other.values)
+        return _Bank(values, *(torch.where(mask, x, y) for x, y in zip(self[1:], other[1:], strict=True)))
 
     def first(self, slots: int) -> _Bank:
         """The first slots; empty ones if there are not so many."""

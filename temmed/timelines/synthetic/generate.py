@@ -94,20 +94,17 @@ def generate(
     with staged_folder(root, overwrite=overwrite) as staging:
         (staging / "images").mkdir()
         chunks = [list(range(start, min(start + _CHUNK, patients))) for start in range(0, patients, _CHUNK)]
-        courses: list[Course] = []
-        errors: list[np.ndarray] = []
+        drawn: list[tuple[Course, np.ndarray]] = []
         with (
             tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=not progress) as bar,
             closing(map_in_processes(partial(_render_chunk, staging, seed, shape), chunks, workers)) as rendered,
         ):
             for chunk in rendered:
-                for course, error in chunk:
-                    courses.append(course)
-                    errors.append(error)
+                drawn += chunk
                 bar.update(len(chunk))
         write_timeline(
             staging,
-            _tables(courses, errors, seed, spatial_dims),
+            _tables(drawn, seed, spatial_dims),
             name=f"synthetic-{modality}",
             version=VERSION,
             licence="CC0-1.0",
@@ -127,7 +124,7 @@ def generate(
     return Timeline.open(root)
 
 
-def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_dims: int) -> dict[str, pd.DataFrame]:
+def _tables(drawn: list[tuple[Course, np.ndarray]], seed: int, spatial_dims: int) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict]] = {
         name: []
         for name in (
@@ -135,7 +132,7 @@ def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_
             "reports", "statements",
         )
     }  # fmt: skip
-    for course, error in zip(courses, errors, strict=True):
+    for course, error in drawn:
         patient, sequence = patient_id(course.index), sequence_id(course.index)
         rows["patients"].append({"patient_id": patient, "sex": course.sex, "age": course.age, "site": course.site})
         rows["sequences"].append(
@@ -170,7 +167,7 @@ def _tables(courses: list[Course], errors: list[np.ndarray], seed: int, spatial_
         _finding_rows(course, error, rows)
         _report_rows(course, seed, rows)
     tables = {name: pd.DataFrame(content) for name, content in rows.items() if content}
-    questions = draw_questions(courses, seed)
+    questions = draw_questions([course for course, _ in drawn], seed)
     questions["question_id"] = [f"q{n:07d}" for n in range(len(questions))]
     questions["sequence_id"] = [sequence_id(course) for course in questions["course"]]
     questions["finding_id"] = [
