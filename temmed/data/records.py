@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.data.batch import IGNORE
-from temmed.data.fitted import Fitted
+from temmed.data.fitted import Fitted, ValueScale
 from temmed.timelines.folder import Timeline
 from temmed.timelines.schema import TIME_UNITS
 from temmed.timelines.splits import Split
@@ -112,7 +114,7 @@ def build_records(
         One record per sequence, in order of the sequence id. Positions after the subset's last are cut off, so
         nothing later can be input or label. Those before its first are input alone: their labels are another's.
     """
-    encode = fitted.tokenizer.encode
+    encode = cache(fitted.tokenizer.encode)  # few texts, asked of many
     owned = split.sequences(subset)
     last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
     first = dict(zip(owned["sequence_id"], owned["first_asked"], strict=True))
@@ -128,7 +130,7 @@ def build_records(
         record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image)
         records[row.sequence_id] = record
     for question in named_rows(split.questions(timeline, subset)):
-        records[question.sequence_id].questions.append(_question(question, fitted))
+        records[question.sequence_id].questions.append(_question(question, encode, fitted.values))
     units = dict(timeline.table("sequences")[["sequence_id", "time_unit"]].itertuples(index=False, name=None))
     for event in named_rows(timeline.table("events")):
         if (found := records.get(event.sequence_id)) is not None:
@@ -152,8 +154,7 @@ def build_records(
     return sorted(kept, key=lambda record: record.sequence_id)
 
 
-def _question(row: Any, fitted: Fitted) -> Question:
-    encode = fitted.tokenizer.encode
+def _question(row: Any, encode: Callable[[str], list[int]], values: ValueScale) -> Question:
     choices = [] if row.choices is None or isinstance(row.choices, float) else list(row.choices)
     truth = row.answer if isinstance(row.answer, str) else None
     value = np.array([np.nan if pd.isna(row.value) else row.value], np.float64)
@@ -167,7 +168,7 @@ def _question(row: Any, fitted: Fitted) -> Question:
         asked_at=int(row.asked_at),
         answer=choices.index(truth) if truth in choices else IGNORE,
         truth=truth,
-        value=float(fitted.values.forward(value)[0]),
+        value=float(values.forward(value)[0]),
         evidence=[] if evidence is None or isinstance(evidence, float) else [int(p) for p in evidence],
     )
 

@@ -388,4 +388,5 @@ _TEXT_PARSERS: dict[Kind, Callable[[pa.Array], _Parsed]] = {
 
 def named_rows(table: pd.DataFrame) -> Iterator[Any]:
     """The rows as named tuples. What type a field has is known to the schema, not to a type checker."""
-    yield from table.itertuples(index=False)
+    # Text in columns of Arrow is slow to take out one by one.
+    yield from table.astype(object).itertuples(index=False)
