@@ -27,19 +27,19 @@ from temmed.processes import processors
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def epochs(number: int) -> tuple[str, ...]:
+def epochs(number: int, rate: str = "2e-3") -> tuple[str, ...]:
     """Overrides for so many epochs; only the end is validated, where the rate has fallen to nothing."""
     only_the_end = "trainer.check_val_every_n_epoch=${trainer.max_epochs}"
-    return (f"trainer.max_epochs={number}", only_the_end, "optimizer.lr=2e-3")
+    return (f"trainer.max_epochs={number}", only_the_end, f"optimizer.lr={rate}")
 
 
 #: Overrides of `train.py` for the model that trains the encoder.
-ENCODER = ("model=static", *epochs(6))
+ENCODER = ("model=static", *epochs(6, rate="3e-3"))
 #: What the others share; the checkpoint of the static run of the same seed is added.
 FROZEN = (
     "model.backbone.freeze=true",
     "model.start_parts=[backbone,project,place,text,reader,answer,value,event]",
-    "model.heads.value=25",  # they start from a model that reads; from nothing, sizes this loud drown the rest
+    "model.heads.early_value=${model.heads.value}",  # they start from a model that reads
     "data.cache_features=true",
     "data.batch_size=16",
 )

@@ -98,6 +98,7 @@ class HeadsConfig:
 
     answer: float = field(default=MISSING, metadata=rule(minimum=0.0))
     value: float = field(default=MISSING, metadata=rule(minimum=0.0))
+    early_value: float = field(default=MISSING, metadata=rule(minimum=0.0))
     event: float = field(default=MISSING, metadata=rule(minimum=0.0))
     evidence: float = field(default=MISSING, metadata=rule(minimum=0.0))
 

@@ -19,6 +19,8 @@ from temmed.training.losses import loss_sums
 
 #: Format of the hyperparameters in a checkpoint.
 FORMAT = 1
+#: Share of the steps in which values have their early weight.
+_EARLY = 1 / 4
 
 
 class Rows:
@@ -63,6 +65,8 @@ class TimelineModule(pl.LightningModule):
         self.weights: Tensor
         weights = torch.tensor([float(model["heads"][name]) for name in COUNTED])
         self.register_buffer("weights", weights, persistent=False)
+        self._early_value = min(float(model["heads"]["early_value"]), float(model["heads"]["value"]))
+        self._early_steps = 0.0
         self.validation = ModuleDict({task: TaskAccuracy() for task in provenance.get("tasks", ())})
         self._validation_sums: list[Tensor] = []
 
@@ -80,12 +84,20 @@ class TimelineModule(pl.LightningModule):
         counts = count_items(batch) if batch.window is None else batch.window
         counts = self._sum_over_processes(counts)
         factor = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        loss = (self.weights * sums / counts.clamp(min=1)).sum() * factor
+        loss = (self._weights_now() * sums / counts.clamp(min=1)).sum() * factor
         self.log_dict(
             {f"train/{name}": s / n.clamp(min=1) for name, s, n in zip(COUNTED, sums, count_items(batch), strict=True)},
             batch_size=len(batch),
         )
         return loss
+
+    def _weights_now(self) -> Tensor:
+        """The weight of each task, with that of values as it is at this step."""
+        if self.trainer.global_step >= self._early_steps:
+            return self.weights
+        weights = self.weights.clone()
+        weights[COUNTED.index("value")] = self._early_value
+        return weights
 
     def _sum_over_processes(self, counts: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
@@ -162,5 +174,7 @@ class TimelineModule(pl.LightningModule):
         if self._optimizer is None or self._scheduler is None:
             raise RuntimeError("This module was loaded to predict: it has no optimizer.")
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
-        scheduler = self._scheduler(optimizer, total_steps=max(1, int(self.trainer.estimated_stepping_batches)))
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        self._early_steps = _EARLY * steps
+        scheduler = self._scheduler(optimizer, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from temmed.data.batch import IGNORE, TimelineBatch, count_items
+from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items
 from temmed.data.datamodule import DataSettings, TimelineDataModule
 from temmed.data.fitted import Fitted
 from temmed.timelines.folder import Timeline
@@ -95,3 +95,22 @@ def test_validation_logs_means_over_the_whole_subset(
             assert float(logged[f"val/{task}/accuracy"]) == pytest.approx(sum(answers) / len(answers))
             compared += 1
     assert compared
+
+
+def test_sizes_weigh_less_until_a_quarter_of_the_steps_is_done(
+    make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
+) -> None:
+    module, seen = make_module(), []
+    index = COUNTED.index("value")
+
+    class _Weights(pl.Callback):
+        def on_train_batch_start(self, *arguments: object) -> None:
+            seen.append((module.trainer.global_step, module._weights_now()[index].item()))
+
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[_Weights()], use_distributed_sampler=False)
+    trainer.fit(module, datamodule=make_data())
+    early, late = (float(module.hparams["model"]["heads"][name]) for name in ("early_value", "value"))
+    assert early < late
+    steps = trainer.global_step
+    assert seen == [(step, early if step < steps / 4 else late) for step in range(steps)]
+    assert {weight for _, weight in seen} == {early, late}
