@@ -92,6 +92,17 @@ def _contents(timeline: Timeline) -> str:
     return ", ".join(parts)
 
 
+@app.command("importers")
+def list_importers() -> None:
+    """List the kinds of sources that can be imported, and what each needs."""
+    from temmed.timelines.importers.registry import importers
+
+    console = _console()
+    for importer in importers().values():
+        console.print(f"[bold]{importer.name}[/]  {importer.summary}")
+        console.print(f"    needs {importer.needs}")
+
+
 @app.command()
 def info(
     folder: Folder,

@@ -57,6 +57,12 @@ def read_frames(path: Path, frames: Sequence[int] | None = None) -> np.ndarray:
     return pixels
 
 
+def suffixes() -> list[str]:
+    """The suffixes that a reader knows, the longest first."""
+    _find_readers()
+    return sorted(filter(None, READERS), key=len, reverse=True)
+
+
 def reader_of(path: Path) -> Reader:
     """The reader of a file, by the longest suffix known.
 

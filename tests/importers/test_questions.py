@@ -62,6 +62,8 @@ def test_a_question_with_choices(tmp_path: Path, plan: Plan) -> None:
         "value": None,
         "evidence": [1, 3],
         "evidence_kind": "positions",
+        "evidence_report_id": None,
+        "evidence_sentence": None,
         "names_position": False,
         "horizon_steps": 2,
         "horizon_time": pytest.approx(66.6),

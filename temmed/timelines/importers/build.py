@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from temmed import __version__
 from temmed.errors import InputError
-from temmed.files import staged_folder
+from temmed.files import atomic_write, staged_folder
 from temmed.processes import map_in_processes
-from temmed.timelines.importers.plan import Options, Picture, Plan, relative, slug
+from temmed.timelines.importers.plan import Options, Picture, Plan, PlannedSequence, relative, slug
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
+from temmed.timelines.pixels import suffixes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from temmed.timelines.audit import Finding
 
 IMAGES = "images"
+MASKS = "masks"
 REMOVED_FILE = "deidentification.jsonl"
 #: Fewer files than this are done sooner in one process than other processes start.
 _WORTH_PROCESSES = 64
@@ -85,6 +87,10 @@ class Outcome:
         """Whether the audit found errors."""
         return _has_errors(self.findings)
 
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Rows of a further table: those of the source, then the user's own."""
+        return _further_rows(self.plan, self.asked).get(table, [])
+
 
 class _RefusedError(Exception):
     """Leaves the staging folder so that it is removed: the audit found errors."""
@@ -130,8 +136,9 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
     written = True
     try:
         with staged_folder(request.target, request.overwrite) as staging:
-            images = _place_images(importer, request, plan, staging, run)
-            fingerprint = _write(importer, request, plan, asked, images, staging)
+            placed = _place_images(importer, request, plan, staging, run)
+            fingerprint = _write(importer, request, plan, asked, placed, staging)
+            _write_splits(plan, staging)
             findings = _audit(staging, progress)
             if _has_errors(findings) and not request.keep_on_error:
                 raise _RefusedError
@@ -205,9 +212,9 @@ def _place_images(
     plan: Plan,
     staging: Path,
     run: Callable[[str, Callable[[Any], Any], Sequence[Any]], list[Any]],
-) -> list[dict[str, Any]]:
-    """Copy the image files, or link to them, and list them as rows of the images table."""
-    rows: list[dict[str, Any]] = []
+) -> dict[str, list[dict[str, Any]]]:
+    """Copy the files of images and masks, or link to them, and list them as rows of their tables."""
+    rows: dict[str, list[dict[str, Any]]] = {"images": [], "masks": []}
     copies: dict[Path, _Copy] = {}
     links: dict[Path, Path] = {}
     for sequence in plan.sequences:
@@ -224,7 +231,7 @@ def _place_images(
             shown = path.as_posix()
             if request.reference and not volume:
                 shown = str(picture.files[0].absolute())
-            rows.append(
+            rows["images"].append(
                 {
                     "sequence_id": sequence.sequence_id,
                     "position": picture.position,
@@ -233,6 +240,20 @@ def _place_images(
                     "frame": picture.frame,
                 }
             )
+    patients = {sequence.sequence_id: sequence.patient_id for sequence in plan.sequences}
+    for mask in plan.masks:
+        name = f"{mask.position:04d}_{slug(mask.channel)}_{slug(mask.finding_id)}{_suffix(mask.file)}"
+        path = Path(MASKS, _folder_name(mask.sequence_id), name)
+        if not request.reference:
+            copies[path] = _Copy(importer.copy, mask.file, staging / path, patients[mask.sequence_id])
+        rows["masks"].append(
+            {
+                "finding_id": mask.finding_id,
+                "position": mask.position,
+                "channel": mask.channel,
+                "path": str(mask.file.absolute()) if request.reference else path.as_posix(),
+            }
+        )
     if request.reference:
         _link_slices(links, staging)
     else:
@@ -258,9 +279,9 @@ def _file_name(picture: Picture) -> str:
 
 
 def _suffix(file: Path) -> str:
-    """The suffix of a copy: of NIfTI its own, of DICOM always ``.dcm``, whatever the source called it."""
+    """The suffix of a copy: of a format that is told by its suffix its own, else ``.dcm``."""
     lower = file.name.lower()
-    return next((suffix for suffix in (".nii.gz", ".nii") if lower.endswith(suffix)), ".dcm")
+    return next((suffix for suffix in suffixes() if lower.endswith(suffix)), ".dcm")
 
 
 def _link_slices(links: dict[Path, Path], staging: Path) -> None:
@@ -288,13 +309,18 @@ def _log_removed(removed: dict[Path, list[str]], staging: Path) -> None:
 
 
 def _write(
-    importer: Importer, request: Request, plan: Plan, asked: Asked, images: list[dict[str, Any]], staging: Path
+    importer: Importer,
+    request: Request,
+    plan: Plan,
+    asked: Asked,
+    placed: dict[str, list[dict[str, Any]]],
+    staging: Path,
 ) -> str:
     from temmed.timelines.folder import write_timeline
 
     return write_timeline(
         staging,
-        _tables(plan, asked, images),
+        _tables(plan, asked, placed),
         name=request.name or request.target.absolute().name,
         version="1",
         licence=request.licence,
@@ -302,7 +328,7 @@ def _write(
     )
 
 
-def _tables(plan: Plan, asked: Asked, images: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+def _tables(plan: Plan, asked: Asked, placed: dict[str, list[dict[str, Any]]]) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     rows: dict[str, list[dict[str, Any]]] = {
@@ -319,23 +345,35 @@ def _tables(plan: Plan, asked: Asked, images: list[dict[str, Any]]) -> dict[str,
             }
             for sequence in plan.sequences
         ],
-        "timepoints": [
-            {"sequence_id": sequence.sequence_id, "position": position, "time": time}
-            for sequence in plan.sequences
-            for position, time in enumerate(sequence.times)
-        ],
-        "images": images,
-        "findings": list(asked.findings.values()),
-        "questions": asked.questions,
-        "events": asked.events,
+        "timepoints": [row for sequence in plan.sequences for row in _timepoints(sequence)],
+        **placed,
+        **_further_rows(plan, asked),
     }
     return {name: pd.DataFrame(found) for name, found in rows.items() if found}
+
+
+def _timepoints(sequence: PlannedSequence) -> Iterator[dict[str, Any]]:
+    for position, time in enumerate(sequence.times):
+        lower, upper = (None, None) if sequence.bounds is None else sequence.bounds[position]
+        yield {
+            "sequence_id": sequence.sequence_id,
+            "position": position,
+            "time": time,
+            "time_lower": lower,
+            "time_upper": upper,
+        }
+
+
+def _further_rows(plan: Plan, asked: Asked) -> dict[str, list[dict[str, Any]]]:
+    """The source's rows, then the user's own, by table."""
+    own = {"findings": list(asked.findings.values()), "questions": asked.questions, "events": asked.events}
+    return {name: plan.tables.get(name, []) + own.get(name, []) for name in (plan.tables | own)}
 
 
 def _provenance(importer: Importer, request: Request, plan: Plan) -> dict[str, Any]:
     used = {file for sequence in plan.sequences for file in sequence.files}
     digest = hashlib.sha256()
-    for entry in sorted(f"{relative(file, request.source)}\0{plan.checksums[file]}" for file in used):
+    for entry in sorted(f"{relative(file, request.source)}\0{_digest(plan, file)}" for file in used):
         digest.update(entry.encode() + b"\0")
     options = request.options
     return {
@@ -349,6 +387,7 @@ def _provenance(importer: Importer, request: Request, plan: Plan) -> dict[str, A
             "pseudonym_key": bool(options.key),
             "frame_seconds": options.frame_seconds,
             "limit": options.limit,
+            "images": str(options.images.absolute()) if options.images else None,
             "reference": request.reference,
             "questions": request.questions.name if request.questions else None,
             "events": request.events.name if request.events else None,
@@ -359,10 +398,28 @@ def _provenance(importer: Importer, request: Request, plan: Plan) -> dict[str, A
     }
 
 
+def _digest(plan: Plan, file: Path) -> str:
+    """What stands for a file's content in the source's fingerprint; only files that were read anyway have a hash."""
+    return plan.checksums.get(file) or f"{file.stat().st_size} bytes"
+
+
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"temmed": __version__, **{name: version(name) for name in ("numpy", "pydicom", "nibabel")}}
+
+
+def _write_splits(plan: Plan, staging: Path) -> None:
+    """Write the source's own divisions. They have no JSON beside them: nobody made them by a rule and a seed."""
+    if not plan.splits:
+        return
+    import pandas as pd
+
+    from temmed.timelines.splits import FOLDER
+
+    for name, rows in plan.splits.items():
+        frame = pd.DataFrame(rows, columns=["sequence_id", "patient_id", "subset"])
+        atomic_write(staging / FOLDER / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _audit(staging: Path, progress: Progress) -> list[Finding]:

@@ -51,7 +51,8 @@ def _group() -> None:
 def _command(importer: Importer) -> TyperCommand:
     def run(
         source: Annotated[
-            Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.", show_default=False)
+            Path,
+            typer.Argument(metavar="SRC", help=f"{importer.needs[0].upper()}{importer.needs[1:]}.", show_default=False),
         ],
         out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
         questions: Annotated[
@@ -65,6 +66,10 @@ def _command(importer: Importer) -> TyperCommand:
         ] = None,
         frame_seconds: Annotated[
             float | None, typer.Option(help="Seconds between frames of a loop.", show_default="what the header says")
+        ] = None,
+        images: Annotated[
+            Path | None,
+            typer.Option(help="Folder of the image files that SRC names.", show_default="where SRC is"),
         ] = None,
         copy: Annotated[
             bool, typer.Option("--copy/--reference", help="Copy image files into OUT, or point to where they are.")
@@ -107,7 +112,7 @@ def _command(importer: Importer) -> TyperCommand:
         request = Request(
             source=source,
             target=out,
-            options=Options(modality, keep_ids, pseudonym_key, frame_seconds, limit, workers or processors()),
+            options=Options(modality, keep_ids, pseudonym_key, frame_seconds, limit, workers or processors(), images),
             questions=questions,
             events=events,
             reference=not copy,
@@ -182,7 +187,7 @@ def _heading(outcome: Outcome, request: Request) -> str:
 
 
 def _counts(outcome: Outcome) -> list[str]:
-    plan, asked = outcome.plan, outcome.asked
+    plan = outcome.plan
     units = Counter(sequence.time_unit for sequence in plan.sequences for _ in sequence.times)
     modalities = Counter(sequence.modality for sequence in plan.sequences)
     images = sum(len(sequence.pictures) for sequence in plan.sequences)
@@ -192,8 +197,7 @@ def _counts(outcome: Outcome) -> list[str]:
         ("sequences", len(plan.sequences), ", ".join(f"{count:,} {name}" for name, count in modalities.most_common())),
         ("time points", sum(units.values()), ", ".join(f"{count:,} in {unit}s" for unit, count in units.most_common())),
         ("images", images, f"from {files:,} {'file' if files == 1 else 'files'}"),
-        ("questions", len(asked.questions), ""),
-        ("events", len(asked.events), ""),
+        *[(name, len(outcome.rows(name)), "") for name in ("reports", "questions", "events", "statements")],
         ("files skipped", len(plan.skipped), ""),
     ]
     return [f"  {label:<14}{count:>9,}" + (f"  {told}" if told else "") for label, count, told in rows]
@@ -209,7 +213,7 @@ def _sequences(plan: Plan, source: Path, verbose: bool) -> list[str]:
         span = f"{len(sequence.times):,} time points over {sequence.times[-1]:g} {sequence.time_unit}s"
         if len(sequence.times) == 1:
             span = "1 time point"
-        first = relative(sequence.files[0], source)
+        first = next((relative(file, source) for file in sequence.files), "no image")
         lines.append(f"  {sequence.sequence_id}: {span} ({sequence.timing}); {channels}; {first}")
     if len(plan.sequences) > len(shown):
         lines.append(f"  … and {len(plan.sequences) - len(shown):,} more sequences; --verbose lists them")
@@ -249,7 +253,7 @@ def _next_steps(outcome: Outcome, request: Request) -> list[str]:
     if request.dry_run or (outcome.has_errors and not outcome.written):
         return []
     lines = [f"Look at it: temmed data view {request.target}"]
-    if outcome.asked.questions:
+    if outcome.rows("questions"):
         few = len(outcome.plan.patients) < 10
         dims = {sequence.spatial_dims for sequence in outcome.plan.sequences}
         command = f"python train.py data=folder data.root={request.target}"

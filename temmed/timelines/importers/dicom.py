@@ -310,6 +310,7 @@ def _note_timing(result: Plan) -> None:
 IMPORTER = Importer(
     name="dicom",
     summary="DICOM files: cine loops, volumes and images of patients over dated studies.",
+    needs="a DICOM file, or a folder that holds some at any depth",
     plan=plan,
     copy=copy,
 )

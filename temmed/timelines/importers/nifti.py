@@ -323,5 +323,6 @@ def _longitudinal(
 IMPORTER = Importer(
     name="nifti",
     summary="NIfTI files: 4D files as loops, folders of dated or numbered visits.",
+    needs="a .nii or .nii.gz file, or a folder of <patient>/<session>/<channel>.nii.gz",
     plan=plan,
 )

@@ -32,6 +32,7 @@ class Options:
         key: what pseudonyms are made with; whoever has it can link them to ids.
         frame_seconds: seconds between frames, instead of what headers say.
         limit: at most so many patients, in the order of their first file.
+        images: where the image files lie that a source's tables name, if not beside them.
         workers: processes that read headers and pixels.
     """
 
@@ -41,6 +42,7 @@ class Options:
     frame_seconds: float | None = None
     limit: int | None = None
     workers: int = 1
+    images: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class PlannedSequence:
         time_unit: the unit of ``times``.
         spatial_dims: 2 or 3.
         times: one per position, since the first.
+        bounds: the earliest and the latest time of each position, where the source leaves it open.
         pictures: its images.
         timing: what the times were taken from.
         scanner: maker and model.
@@ -89,11 +92,31 @@ class PlannedSequence:
     scanner: str | None = None
     clock_offset: float | None = None
     start: datetime | None = None
+    bounds: list[tuple[float, float]] | None = None
 
     @property
     def files(self) -> list[Path]:
         """Its files, each once."""
         return list(dict.fromkeys(file for picture in self.pictures for file in picture.files))
+
+
+@dataclass(frozen=True)
+class PlannedMask:
+    """Which pixels of an image a finding covers.
+
+    Attributes:
+        sequence_id: the sequence of the image.
+        finding_id: the finding.
+        position: the time point.
+        channel: of the image.
+        file: an image of the same size; not 0 where the finding is.
+    """
+
+    sequence_id: str
+    finding_id: str
+    position: int
+    channel: str
+    file: Path
 
 
 @dataclass(frozen=True)
@@ -111,14 +134,21 @@ class Plan:
     Attributes:
         patients: rows of the patients table.
         sequences: the sequences.
+        tables: rows of further tables (reports, findings, questions, events, statements, boxes, …), with the ids to
+            write.
+        masks: rows of the masks table and their files.
+        splits: the source's own divisions: rows with ``sequence_id``, ``patient_id`` and ``subset`` by a name.
         skipped: files left out.
         notes: what the user should know, most important first; some change the meaning of the data.
         aliases: the source's patient ids by the ids to write.
-        checksums: SHA-256 of every file that was read.
+        checksums: SHA-256 of the image files whose content was read to make the plan.
     """
 
     patients: list[dict[str, Any]] = field(default_factory=list)
     sequences: list[PlannedSequence] = field(default_factory=list)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    masks: list[PlannedMask] = field(default_factory=list)
+    splits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skipped: list[Unusable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
@@ -127,6 +157,10 @@ class Plan:
     def skip(self, files: Iterable[Path], reason: str) -> None:
         """Leave files out."""
         self.skipped += [Unusable(file, reason) for file in files]
+
+    def add(self, table: str, **row: Any) -> None:
+        """Add a row to one of the further tables."""
+        self.tables.setdefault(table, []).append(row)
 
 
 #: Calls a function on every item, in order, in as many processes as were asked for, and shows how far it is.
@@ -193,8 +227,10 @@ def checksum(file: Path) -> str:
 
 
 def relative(file: Path, source: Path) -> str:
-    """A file's path inside its source, with forward slashes."""
-    return file.name if file == source else file.relative_to(source).as_posix()
+    """A file's path inside its source, with forward slashes; of a file elsewhere its whole path."""
+    if file == source:
+        return file.name
+    return file.relative_to(source).as_posix() if file.is_relative_to(source) else str(file)
 
 
 def limited(identifiers: Iterable[str], limit: int | None) -> list[str]:

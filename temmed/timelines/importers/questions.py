@@ -17,6 +17,7 @@ from typing import Any
 
 from temmed.timelines.importers._csv import Row, RowError, check, convert, read_rows
 from temmed.timelines.importers.plan import Plan, PlannedSequence, relative, slug
+from temmed.timelines.importers.rows import ABSENCE, event_row, question_row
 from temmed.timelines.problems import Problems
 
 _NAMING = ("sequence", "file", "patient", "modality")
@@ -37,11 +38,8 @@ QUESTION_COLUMNS = (
 )
 EVENT_COLUMNS = (*_NAMING, "label", "onset", "offset", "onset_position", "offset_position", "finding", "event")
 NEVER = "never"
-ABSENCE = "absence"
 _SEPARATOR = "|"
 _VERDICTS = {"progressed", "stable", "regressed"}
-#: A prompt that says which time point to look at cannot be used to ask which one is the evidence.
-_NAMES_POSITION = re.compile(r"\b(time ?points?|positions?|frames?|visits?|scans?|stud(y|ies))\s*#?\d", re.IGNORECASE)
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _WEEK = 7.0
@@ -136,30 +134,27 @@ class _Builder:
         task = row.get("task") or ("measurement" if choices is None else "choice")
         if not row.get("task") and choices is not None and set(choices) == _VERDICTS:
             task = "progression"
-        return {
-            "question_id": self._own_id(row, "question", f"{sequence.sequence_id}_q{number}"),
-            "sequence_id": sequence.sequence_id,
-            "finding_id": self._finding(row, sequence),
-            "task": task,
-            "template": row.get("template") or f"user_{task}",
-            "prompt": row["prompt"],
-            "asked_at": asked_at,
-            "choices": choices,
-            "answer": answer,
-            "value": value,
-            "evidence": evidence,
-            "evidence_kind": None if evidence is None else "positions" if evidence else ABSENCE,
-            "names_position": _boolean(row, "names_position", bool(_NAMES_POSITION.search(row["prompt"]))),
-            "horizon_steps": asked_at - evidence[0] if evidence else None,
-            "horizon_time": sequence.times[asked_at] - sequence.times[evidence[0]] if evidence else None,
-        }
+        return question_row(
+            self._own_id(row, "question", f"{sequence.sequence_id}_q{number}"),
+            sequence,
+            asked_at,
+            task=task,
+            template=row.get("template") or f"user_{task}",
+            prompt=row["prompt"],
+            choices=choices,
+            answer=answer,
+            value=value,
+            evidence=evidence,
+            names_position=_boolean(row, "names_position"),
+            finding_id=self._finding(row, sequence),
+        )
 
     def event(self, row: Row, number: int) -> dict[str, Any]:
-        """A row of the events table. What is first seen at a time point began after the one before."""
+        """A row of the events table."""
         sequence = self._sequence(row)
         if not row["label"]:
             raise RowError("label", "must not be empty", "nothing")
-        bounds: tuple[float | None, ...] = (None, None, None, None)
+        seen: tuple[int, int] | None = None
         ends = [column for column in ("offset", "offset_position") if row.get(column)]
         if NEVER in (row.get("onset", "").lower(), row.get("onset_position", "").lower()):
             if ends:
@@ -169,16 +164,9 @@ class _Builder:
             last = _time_point(row, sequence, "offset_position", "offset") if ends else len(sequence.times) - 1
             if last < first:
                 raise RowError(ends[0], "must not lie before the onset", repr(row[ends[0]]))
-            times = [-math.inf, *sequence.times, math.inf]
-            bounds = (times[first], times[first + 1], times[last + 1], times[last + 2])
-        names = ("onset_lower", "onset_upper", "offset_lower", "offset_upper")
-        return {
-            "event_id": self._own_id(row, "event", f"{sequence.sequence_id}_e{number}"),
-            "sequence_id": sequence.sequence_id,
-            "finding_id": self._finding(row, sequence),
-            "label": row["label"],
-            **dict(zip(names, bounds, strict=True)),
-        }
+            seen = (first, last)
+        event_id = self._own_id(row, "event", f"{sequence.sequence_id}_e{number}")
+        return event_row(event_id, sequence, row["label"], seen, self._finding(row, sequence))
 
     def _sequence(self, row: Row) -> PlannedSequence:
         """The sequence that a row names."""
@@ -320,10 +308,10 @@ def _evidence(row: Row, asked_at: int) -> list[int] | None:
     return sorted(positions)
 
 
-def _boolean(row: Mapping[str, str], column: str, otherwise: bool) -> bool:
+def _boolean(row: Mapping[str, str], column: str) -> bool | None:
     text = row.get(column, "").lower()
     if not text:
-        return otherwise
+        return None
     if text not in _BOOLEANS:
         raise RowError(column, "must be true or false", repr(text))
     return _BOOLEANS[text]

@@ -37,12 +37,14 @@ class Importer:
     Attributes:
         name: the word after ``temmed data import``.
         summary: one line of help.
+        needs: what SRC must be and hold.
         plan: finds the sequences of a source; writes nothing.
         copy: copies one file into the dataset, given its patient's id, and returns what it removed from the copy.
     """
 
     name: str
     summary: str
+    needs: str
     plan: Callable[[Path, Options, Mapper], Plan]
     copy: Callable[[Path, Path, str], list[str]] = copy_bytes
 
