@@ -17,14 +17,22 @@ from typing import BinaryIO
 
 from temmed.errors import InputError
 
+#: Beginning of the names of the files by which processes show that they work in a resumable folder.
+_AT_WORK = ".at-work-"
+
 
 def _host() -> str:
     # Process ids mean something on one machine only, and clusters share their disks.
     return re.sub(r"[^A-Za-z0-9_.]", "_", socket.gethostname()) or "localhost"
 
 
+def process_name() -> str:
+    """Host and number of this process: unlike that of any other that runs, on a shared disk, too."""
+    return f"{_host()}-{os.getpid()}"
+
+
 def _sibling(target: Path, role: str) -> Path:
-    return target.with_name(f".{target.name}.{role}-{_host()}-{os.getpid()}")
+    return target.with_name(f".{target.name}.{role}-{process_name()}")
 
 
 def _is_running(pid: int) -> bool:
@@ -145,6 +153,83 @@ def staged_folder(
         for rest in (retired, staging):
             if rest.exists():
                 shutil.rmtree(rest, ignore_errors=True)
+
+
+class UnfinishedError(InputError):
+    """Work in a `resumable_folder` that could not be finished and may go on later."""
+
+
+@contextmanager
+def resumable_folder(
+    target: str | os.PathLike[str], key: str, overwrite: bool = False, finish: bool = True
+) -> Iterator[Path]:
+    """As `staged_folder`, but what was done before a kill, Ctrl-C or `UnfinishedError` is there the next time.
+
+    Several processes may fill the folder together, of several machines, too, as long as each writes files of its own;
+    one of them finishes it when the others are done.
+
+    Args:
+        target: the folder to make. It may exist when it is empty.
+        key: of the work: only with the same key it goes on. What was done with other keys is cleared.
+        overwrite: replace a timeline folder that is there.
+        finish: rename the folder to ``target`` at the end; else leave it for a later call.
+
+    Yields:
+        The staging folder, beside the target.
+
+    Raises:
+        InputError: the target has content and may not be replaced, or other processes are not done.
+    """
+    target = Path(os.path.abspath(target))
+    _recover(target)
+    _check_replaceable(target, overwrite, "dataset.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for other in target.parent.glob(f".{target.name}.resume-*"):
+        if other.name != f".{target.name}.resume-{key}" and not _workers(other):
+            _remove(other)
+    staging = target.with_name(f".{target.name}.resume-{key}")
+    if finish and (busy := _workers(staging)):
+        raise InputError(
+            "no other process at work on it", ", ".join(busy), str(staging), "Start this when the others have ended."
+        )
+    staging.mkdir(exist_ok=True)
+    sign = staging / f"{_AT_WORK}{process_name()}"
+    sign.touch()
+    retired = _sibling(target, "replaced")
+    try:
+        yield staging
+        sign.unlink()
+        if finish:
+            if target.exists():
+                os.rename(target, retired)
+            os.rename(staging, target)
+            _sync_folder(target.parent)
+    except UnfinishedError:
+        raise
+    except Exception:
+        if finish:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    finally:
+        sign.unlink(missing_ok=True)
+        if retired.exists():
+            if target.exists():
+                shutil.rmtree(retired, ignore_errors=True)
+            else:
+                os.rename(retired, target)
+
+
+def _workers(staging: Path) -> list[str]:
+    """The processes at work in a resumable folder. Of other machines nobody can tell whether they still run."""
+    found = []
+    for sign in sorted(staging.glob(f"{_AT_WORK}*")):
+        name = sign.name.removeprefix(_AT_WORK)
+        host, _, pid = name.rpartition("-")
+        if host == _host() and (int(pid) == os.getpid() or not _is_running(int(pid))):
+            sign.unlink(missing_ok=True)
+        else:
+            found.append(name)
+    return found
 
 
 def _recover(target: Path) -> None:

@@ -189,24 +189,7 @@ def test_bad_rows_are_told_before_anything_is_written(running: Running, tmp_path
 
 def test_a_wrong_importer_names_the_right_one(running: Running, tmp_path: Path) -> None:
     done = running("dcom", tmp_path, tmp_path / "out")
-    refused(done, "one of dicom, nifti, found 'dcom'. Did you mean dicom?")
-
-
-def test_an_interrupted_import_leaves_nothing(
-    running: Running, tmp_path: Path, echo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from temmed.timelines import folder
-
-    def interrupt(*arguments: object, **named: object) -> str:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(folder, "write_timeline", interrupt)
-        done = running("dicom", echo, tmp_path / "out")
-    assert done.exit_code == 130
-    assert done.stderr.strip().splitlines()[-1] == "interrupted"
-    assert list(tmp_path.iterdir()) == []
-    assert running("dicom", echo, tmp_path / "out").exit_code == 0
+    refused(done, "found 'dcom'. Did you mean dicom?")
 
 
 def test_provenance(running: Running, tmp_path: Path, echo: Path) -> None:

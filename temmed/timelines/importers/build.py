@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -14,23 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from temmed import __version__
 from temmed.errors import InputError
-from temmed.files import atomic_write, staged_folder
+from temmed.files import atomic_write, resumable_folder
 from temmed.processes import map_in_processes
-from temmed.timelines.importers.plan import Options, Picture, Plan, PlannedSequence, relative, slug
+from temmed.timelines.importers.placing import WORTH_PROCESSES, Part, Progress, copy_files, link_slices, place
+from temmed.timelines.importers.plan import Options, Plan, PlannedSequence, relative
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
-from temmed.timelines.pixels import suffixes
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from temmed.timelines.audit import Finding
 
-IMAGES = "images"
-MASKS = "masks"
 REMOVED_FILE = "deidentification.jsonl"
-#: Fewer files than this are done sooner in one process than other processes start.
-_WORTH_PROCESSES = 64
+#: Where an import notes what it has done, until it is finished.
+_NOTES = ".import"
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Request:
         overwrite: replace a dataset at ``target``.
         keep_on_error: keep the folder although its audit found errors.
         dry_run: write nothing.
+        part: copy this share of the files alone; an import without a part then finishes the dataset.
         name: the dataset's name.
         licence: the terms the data are under.
     """
@@ -60,6 +59,7 @@ class Request:
     overwrite: bool = False
     keep_on_error: bool = False
     dry_run: bool = False
+    part: Part | None = None
     name: str | None = None
     licence: str = "unknown"
 
@@ -96,16 +96,14 @@ class _RefusedError(Exception):
     """Leaves the staging folder so that it is removed: the audit found errors."""
 
 
-#: Told of progress: a label, how many are done, how many there are.
-Progress = Callable[[str, int, int], None]
-
-
 def silent(label: str, done: int, total: int) -> None:
     """Show no progress."""
 
 
 def run_import(importer: Importer, request: Request, progress: Progress = silent) -> Outcome:
     """Import a source.
+
+    What was copied before a kill, Ctrl-C or a full disk is not copied again by the next import of the same request.
 
     Args:
         importer: the kind of source.
@@ -131,20 +129,34 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
     asked = read_asked(request.questions, request.events, plan, request.source)
     if request.dry_run:
         return Outcome(plan, asked, [], False, "")
+    placement = place(plan, request.reference)
     findings: list[Finding] = []
     fingerprint = ""
-    written = True
+    written = request.part is None
     try:
-        with staged_folder(request.target, request.overwrite) as staging:
-            placed = _place_images(importer, request, plan, staging, run)
-            fingerprint = _write(importer, request, plan, asked, placed, staging)
-            _write_splits(plan, staging)
-            findings = _audit(staging, progress)
-            if _has_errors(findings) and not request.keep_on_error:
-                raise _RefusedError
+        key = _key(importer, request, plan)
+        with resumable_folder(request.target, key, request.overwrite, finish=request.part is None) as staging:
+            notes = staging / _NOTES
+            workers = request.options.workers
+            removed = copy_files(placement, importer, staging, notes, workers, progress, request.part)
+            if request.part is None:
+                link_slices(placement.links, staging)
+                _log_removed(removed, staging)
+                fingerprint = _write(importer, request, plan, asked, placement.rows, staging)
+                _write_splits(plan, staging)
+                findings = _audit(staging, progress)
+                if _has_errors(findings) and not request.keep_on_error:
+                    raise _RefusedError
+                shutil.rmtree(notes)
     except _RefusedError:
         written = False
     return Outcome(plan, asked, findings, written, fingerprint if written else "")
+
+
+def _key(importer: Importer, request: Request, plan: Plan) -> str:
+    """What an import must have in common with an earlier one to go on with its copies."""
+    about = [_provenance(importer, request, plan), request.options.key, sorted(plan.aliases)]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check(request: Request) -> None:
@@ -163,6 +175,8 @@ def _check(request: Request) -> None:
             str(request.target),
             "Give another place to write to, or add --overwrite to replace the dataset there.",
         )
+    if request.part is not None and request.reference:
+        raise InputError("files to copy", "--reference", "--part", "Leave one of them out.")
     if request.options.frame_seconds is not None and not request.options.frame_seconds > 0:
         raise InputError(
             "seconds above 0", f"{request.options.frame_seconds:g}", "--frame-seconds", "Give the time of one frame."
@@ -180,7 +194,7 @@ def _mapper(workers: int, progress: Progress) -> Callable[[str, Callable[[Any], 
     def run(label: str, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         results = []
         progress(label, 0, len(items))
-        processes = workers if len(items) >= _WORTH_PROCESSES else 1
+        processes = workers if len(items) >= WORTH_PROCESSES else 1
         chunk = max(1, min(32, len(items) // (4 * workers)))
         with closing(map_in_processes(function, items, processes, chunk)) as found:
             for result in found:
@@ -191,119 +205,9 @@ def _mapper(workers: int, progress: Progress) -> Callable[[str, Callable[[Any], 
     return run
 
 
-@dataclass(frozen=True)
-class _Copy:
-    """One file to copy; a plain record, so that it can be sent to a process."""
-
-    copy: Callable[[Path, Path, str], list[str]]
-    source: Path
-    target: Path
-    patient_id: str
-
-
-def _copy_one(task: _Copy) -> list[str]:
-    task.target.parent.mkdir(parents=True, exist_ok=True)
-    return task.copy(task.source, task.target, task.patient_id)
-
-
-def _place_images(
-    importer: Importer,
-    request: Request,
-    plan: Plan,
-    staging: Path,
-    run: Callable[[str, Callable[[Any], Any], Sequence[Any]], list[Any]],
-) -> dict[str, list[dict[str, Any]]]:
-    """Copy the files of images and masks, or link to them, and list them as rows of their tables."""
-    rows: dict[str, list[dict[str, Any]]] = {"images": [], "masks": []}
-    copies: dict[Path, _Copy] = {}
-    links: dict[Path, Path] = {}
-    for sequence in plan.sequences:
-        folder = Path(IMAGES, _folder_name(sequence.sequence_id))
-        for picture in sequence.pictures:
-            path = folder / _file_name(picture)
-            volume = len(picture.files) > 1
-            for number, file in enumerate(picture.files):
-                inside = path / f"{number:04d}{_suffix(file)}" if volume else path
-                if request.reference and volume:
-                    links[inside] = file.absolute()
-                elif not request.reference:
-                    copies.setdefault(inside, _Copy(importer.copy, file, staging / inside, sequence.patient_id))
-            shown = path.as_posix()
-            if request.reference and not volume:
-                shown = str(picture.files[0].absolute())
-            rows["images"].append(
-                {
-                    "sequence_id": sequence.sequence_id,
-                    "position": picture.position,
-                    "channel": picture.channel,
-                    "path": shown,
-                    "frame": picture.frame,
-                }
-            )
-    patients = {sequence.sequence_id: sequence.patient_id for sequence in plan.sequences}
-    for mask in plan.masks:
-        name = f"{mask.position:04d}_{slug(mask.channel)}_{slug(mask.finding_id)}{_suffix(mask.file)}"
-        path = Path(MASKS, _folder_name(mask.sequence_id), name)
-        if not request.reference:
-            copies[path] = _Copy(importer.copy, mask.file, staging / path, patients[mask.sequence_id])
-        rows["masks"].append(
-            {
-                "finding_id": mask.finding_id,
-                "position": mask.position,
-                "channel": mask.channel,
-                "path": str(mask.file.absolute()) if request.reference else path.as_posix(),
-            }
-        )
-    if request.reference:
-        _link_slices(links, staging)
-    else:
-        removed = run("Copying images", _copy_one, list(copies.values()))
-        _log_removed(dict(zip(copies, removed, strict=True)), staging)
-    return rows
-
-
-def _folder_name(sequence_id: str) -> str:
-    """A sequence's id as a folder's name; kept ids may hold anything."""
-    name = slug(sequence_id, "sequence")
-    if name == sequence_id:
-        return name
-    # Lower case alone would give A1 and a1 one folder.
-    return f"{name}_{hashlib.sha256(sequence_id.encode()).hexdigest()[:8]}"
-
-
-def _file_name(picture: Picture) -> str:
-    """A loop's file is named by its channel alone; a visit's also by its position. A volume of slices is a folder."""
-    channel = slug(picture.channel)
-    name = channel if picture.frame is not None else f"{picture.position:04d}_{channel}"
-    return name if len(picture.files) > 1 else name + _suffix(picture.files[0])
-
-
-def _suffix(file: Path) -> str:
-    """The suffix of a copy: of a format that is told by its suffix its own, else ``.dcm``."""
-    lower = file.name.lower()
-    return next((suffix for suffix in suffixes() if lower.endswith(suffix)), ".dcm")
-
-
-def _link_slices(links: dict[Path, Path], staging: Path) -> None:
-    """Make a folder of links for each volume that the source keeps as slices among other files."""
-    for path, file in links.items():
-        (staging / path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.symlink(file, staging / path)
-        except OSError as error:
-            raise InputError(
-                "a disk that can hold links",
-                error.strerror or "none",
-                str(staging.parent),
-                "Leave --reference out: a volume kept as single slices needs links.",
-            ) from error
-
-
-def _log_removed(removed: dict[Path, list[str]], staging: Path) -> None:
+def _log_removed(removed: dict[str, list[str]], staging: Path) -> None:
     """Write which header elements the copies lack; never what they held."""
-    lines = [
-        json.dumps({"path": path.as_posix(), "removed": names}) for path, names in sorted(removed.items()) if names
-    ]
+    lines = [json.dumps({"path": path, "removed": names}) for path, names in sorted(removed.items()) if names]
     if lines:
         (staging / REMOVED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -15,7 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from temmed.processes import processors
 
 if TYPE_CHECKING:
-    from temmed.timelines.importers.build import Outcome, Progress, Request
+    from temmed.timelines.importers.build import Outcome, Request
+    from temmed.timelines.importers.placing import Progress
     from temmed.timelines.importers.plan import Plan
     from temmed.timelines.importers.registry import Importer
 
@@ -52,7 +53,7 @@ def _command(importer: Importer) -> TyperCommand:
     def run(
         source: Annotated[
             Path,
-            typer.Argument(metavar="SRC", help=f"{importer.needs[0].upper()}{importer.needs[1:]}.", show_default=False),
+            typer.Argument(metavar="SRC", help="What to import; see above.", show_default=False),
         ],
         out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
         questions: Annotated[
@@ -95,6 +96,15 @@ def _command(importer: Importer) -> TyperCommand:
         overwrite: Annotated[
             bool, typer.Option("--overwrite", help="Replace a timeline folder that is there.", rich_help_panel=_RUN)
         ] = False,
+        part: Annotated[
+            str | None,
+            typer.Option(
+                metavar="I/N",
+                help="Copy one of N shares of the files, for job arrays; without it the import is finished.",
+                show_default=False,
+                rich_help_panel=_RUN,
+            ),
+        ] = None,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would be done and write nothing.", rich_help_panel=_RUN)
         ] = False,
@@ -107,6 +117,7 @@ def _command(importer: Importer) -> TyperCommand:
         ] = False,
     ) -> None:
         from temmed.timelines.importers.build import Request, run_import
+        from temmed.timelines.importers.placing import Part
         from temmed.timelines.importers.plan import Options
 
         request = Request(
@@ -119,6 +130,7 @@ def _command(importer: Importer) -> TyperCommand:
             overwrite=overwrite,
             keep_on_error=keep_on_error,
             dry_run=dry_run,
+            part=Part.parse(part) if part else None,
             name=name,
             licence=licence,
         )
@@ -130,7 +142,7 @@ def _command(importer: Importer) -> TyperCommand:
             raise typer.Exit(1)
 
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(importer.name, help=importer.summary)(run)
+    single.command(importer.name, help=f"{importer.summary}\n\nSRC must be {importer.needs}.")(run)
     command = typer.main.get_command(single)
     assert isinstance(command, TyperCommand)
     return command
@@ -172,7 +184,7 @@ def summary_lines(outcome: Outcome, request: Request, verbose: bool = False) -> 
     ]
     if request.reference and not request.dry_run:
         lines.append(f"  note: images stay where they are, with their headers: {request.source}")
-    if not request.dry_run:
+    if not request.dry_run and request.part is None:
         lines += _audit(outcome)
     return [*lines, *_next_steps(outcome, request)]
 
@@ -180,6 +192,9 @@ def summary_lines(outcome: Outcome, request: Request, verbose: bool = False) -> 
 def _heading(outcome: Outcome, request: Request) -> str:
     if request.dry_run:
         return typer.style(f"Would import {request.source} to {request.target}; nothing was written", bold=True)
+    if request.part is not None:
+        text = f"Copied part {request.part.index} of {request.part.count} of {request.source}"
+        return typer.style(text, fg="green", bold=True)
     if not outcome.written:
         text = f"Nothing was written to {request.target}: the audit of {request.source} found errors, below"
         return typer.style(text, fg="red", bold=True)
@@ -250,6 +265,8 @@ def _audit(outcome: Outcome) -> list[str]:
 
 
 def _next_steps(outcome: Outcome, request: Request) -> list[str]:
+    if request.part is not None:
+        return ["When all parts are copied, the same command without --part finishes the dataset."]
     if request.dry_run or (outcome.has_errors and not outcome.written):
         return []
     lines = [f"Look at it: temmed data view {request.target}"]
