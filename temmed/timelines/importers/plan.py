@@ -227,10 +227,12 @@ def checksum(file: Path) -> str:
 
 
 def relative(file: Path, source: Path) -> str:
-    """A file's path inside its source, with forward slashes; of a file elsewhere its whole path."""
-    if file == source:
-        return file.name
-    return file.relative_to(source).as_posix() if file.is_relative_to(source) else str(file)
+    """A file's path inside its source, with forward slashes; of a file elsewhere its whole path.
+
+    What lies beside a source that is a file counts as inside.
+    """
+    folder = source.parent if source.is_file() else source
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 def limited(identifiers: Iterable[str], limit: int | None) -> list[str]:

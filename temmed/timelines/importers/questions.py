@@ -72,6 +72,8 @@ def read_asked(questions: Path | None, events: Path | None, plan: Plan, source: 
     Raises:
         InputError: a file cannot be read, or some of its rows cannot be used; all of these are told.
     """
+    if questions is None and events is None:
+        return Asked()
     builder = _Builder(plan, source)
     problems = Problems()
     if questions is not None:
@@ -106,7 +108,7 @@ class _Builder:
     def __init__(self, plan: Plan, source: Path) -> None:
         self.asked = Asked()
         self._ids: set[str] = set()
-        self._index: dict[str, dict[str, list[PlannedSequence]]] = {"sequence": {}, "file": {}, "patient": {}}
+        self._index: dict[str, dict[str, dict[str, PlannedSequence]]] = {"sequence": {}, "file": {}, "patient": {}}
         for sequence in plan.sequences:
             self._know("sequence", {sequence.sequence_id}, sequence)
             self._know("patient", {sequence.patient_id, plan.aliases.get(sequence.patient_id, "")}, sequence)
@@ -115,10 +117,8 @@ class _Builder:
 
     def _know(self, column: str, names: set[str], sequence: PlannedSequence) -> None:
         for name in names:
-            found = self._index[column].setdefault(name, [])
             # Several files of one sequence may share a name.
-            if not any(other is sequence for other in found):
-                found.append(sequence)
+            self._index[column].setdefault(name, {})[sequence.sequence_id] = sequence
 
     def question(self, row: Row, number: int) -> dict[str, Any]:
         """A row of the questions table."""
@@ -174,7 +174,7 @@ class _Builder:
         if column is None:
             raise RowError("sequence, file, patient", "one of them must name a sequence", "nothing")
         name, index = row[column], self._index[column]
-        found = index.get(name, [])
+        found = list(index.get(name, {}).values())
         if not found:
             near = difflib.get_close_matches(name, index, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
