@@ -35,7 +35,7 @@ class TableMap:
         date_format: of dates that are not written as 2024-01-31, as in ``%d.%m.%Y``.
         spatial_dims: 2 or 3.
         attributes: columns of the patients table (sex, age, site, any other) by the table's columns.
-        subsets: train, val or test by the words of the subset column.
+        subsets: train, val or test by the words of the subset column; by default these three words.
     """
 
     table: str = ""
@@ -47,7 +47,7 @@ class TableMap:
     date_format: str | None = None
     spatial_dims: int = 2
     attributes: dict[str, str] = field(default_factory=dict)
-    subsets: dict[str, str] = field(default_factory=lambda: {name: name for name in SUBSETS})
+    subsets: dict[str, str] = field(default_factory=dict)
 
 
 def read_map(path: Path) -> TableMap:
@@ -69,6 +69,7 @@ def read_map(path: Path) -> TableMap:
         key = str(error.full_key or "")
         raise InputError("a value of the right type", str(error.msg).splitlines()[0], f"{path}, {key}", DOCS) from error
     _check_words(path, loaded.columns, ROLES, "columns.")
+    loaded.subsets = loaded.subsets or {name: name for name in SUBSETS}
     for name, good, expected in (
         ("table", bool(loaded.table), "the name of a table"),
         ("columns", set(REQUIRED) <= set(loaded.columns), f"columns for {' and '.join(REQUIRED)}"),
