@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,3 +260,28 @@ def test_a_folder_or_an_empty_table_is_no_source(running: Running, source: Calla
     assert "a YAML file that maps" in running("table", path.parent, tmp_path / "out").output
     (path.parent / "visits.csv").unlink()
     assert running("table", path, tmp_path / "out").exit_code == 2
+
+
+@pytest.mark.slow
+def test_memory_grows_by_little_more_than_the_tables(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from temmed.timelines.importers.build import Request, run_import
+from temmed.timelines.importers.registry import importer
+run_import(importer("table"), Request(Path(sys.argv[1]), Path(sys.argv[2]), reference=True))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "one.png")
+    columns = {"patient": "who", "time": "day", "path": "file"}
+    peaks = []
+    counts = (4_000, 40_000)
+    for count in counts:
+        rows = pd.DataFrame({"who": [f"P{n // 10}" for n in range(count)], "day": [n % 10 for n in range(count)]})
+        rows.assign(file="one.png").to_csv(tmp_path / f"{count}.csv", index=False)
+        content = {"table": f"{count}.csv", "modality": "cxr", "columns": columns}
+        (tmp_path / f"{count}.yaml").write_text(yaml.safe_dump(content))
+        command = [sys.executable, "-c", script, str(tmp_path / f"{count}.yaml"), str(tmp_path / f"out{count}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(1024 * int(done.stdout))
+    assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < 4_096
