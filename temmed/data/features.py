@@ -81,7 +81,7 @@ def build_features(
         fitted: channels, size and normalisation.
         encode: images ``(n, C, *spatial)`` → features ``(n, K, D)``, without gradient.
         batch_size: images encoded at once.
-        progress: show a progress bar.
+        progress: show a progress bar, on a terminal.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -132,7 +132,7 @@ def _write(
         done += len(features)
         pending.clear()
 
-    with tqdm(total=len(index), desc="Image features", unit="img", disable=not progress) as bar:
+    with tqdm(total=len(index), desc="Image features", unit="img", disable=None if progress else True) as bar:
         for sequence, positions in sequences.items():
             pending.append(to_tensor(source.read(sequence, set(positions)), positions, fitted)[0])
             bar.update(len(positions))

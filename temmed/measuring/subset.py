@@ -36,7 +36,7 @@ def answer_subset(
         split: which questions belong to which subset.
         subset: ``train``, ``val`` or ``test``.
         segmenter: finds and measures.
-        progress: show a progress bar over the sequences.
+        progress: show a progress bar over the sequences, on a terminal.
 
     Returns:
         The tables ``answers`` and ``events``, as `temmed.predictions.tables.write_predictions` takes them.
@@ -58,7 +58,7 @@ def answer_subset(
     asked, labelled = ({str(key): rows for key, rows in table.groupby("sequence_id")} for table in (questions, events))
     answers: list[dict[str, Any]] = []
     intervals: list[dict[str, Any]] = []
-    for sequence in tqdm(sorted({*asked, *labelled}), desc="Measuring", unit="seq", disable=not progress):
+    for sequence in tqdm(sorted({*asked, *labelled}), desc="Measuring", unit="seq", disable=None if progress else True):
         here, named = asked.get(sequence, questions[:0]), labelled.get(sequence, events[:0])
         targets = list(dict.fromkeys([*here["target"], *named["target"]]))
         sizes = _measure(timeline, sequence, last[sequence], targets, segmenter)

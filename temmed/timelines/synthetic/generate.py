@@ -71,7 +71,7 @@ def generate(
         size: pixels along each side (the field of view is 192 mm); 64 for slices, 32 for volumes by default.
         spatial_dims: 2 for slices, 3 for volumes.
         overwrite: replace a folder that exists.
-        progress: show a progress bar.
+        progress: show a progress bar, on a terminal.
 
     Returns:
         The opened timeline.
@@ -96,7 +96,7 @@ def generate(
         chunks = [list(range(start, min(start + _CHUNK, patients))) for start in range(0, patients, _CHUNK)]
         drawn: list[tuple[Course, np.ndarray]] = []
         with (
-            tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=not progress) as bar,
+            tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=None if progress else True) as bar,
             closing(map_in_processes(partial(_render_chunk, staging, seed, shape), chunks, workers)) as rendered,
         ):
             for chunk in rendered:
