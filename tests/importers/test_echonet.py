@@ -103,7 +103,7 @@ def test_what_is_left_out_is_told(planning: Planning, source: Source) -> None:
     notes = "\n".join(planning("echonet", source(), KEPT).notes)
     assert "row 5 of FileList.csv is left out: its video is not in" in notes
     assert "row 6 of FileList.csv is left out: its video is listed before" in notes
-    assert "4 rows of VolumeTracings.csv (first 21) are left out: its video is not listed" in notes
+    assert "4 rows of VolumeTracings.csv (the first: row 21) are left out: its video is not listed" in notes
     assert "1 videos (such as 0XB_ultrasound) have another number of frames than FileList.csv says" in notes
     assert "2 videos (such as 0XC_ultrasound) have no events: fewer than two frames are traced" in notes
     assert "only one beat of each clip is traced" in notes

@@ -150,19 +150,26 @@ class LeftOut:
     """Rows of a source that are not used, counted by reason."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    examples: dict[tuple[str, str], int] = field(default_factory=dict)
+    first: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, row: Row, reason: str) -> None:
-        """Leave a row out."""
-        key = (row.path.name, reason)
+    def add(self, row: Row, reason: str, table: str | None = None) -> None:
+        """Leave a row out.
+
+        Args:
+            row: the row.
+            reason: why.
+            table: what to call the table, where its name says whose it is.
+        """
+        key = (table or row.path.name, reason)
         self.counts[key] += 1
-        self.examples.setdefault(key, row.number)
+        self.first.setdefault(key, row.number)
 
     def tell(self, result: Plan) -> None:
         """Note in the plan how many rows were left out, and why."""
-        for (name, reason), count in self.counts.most_common():
-            example = self.examples[name, reason]
-            rows = f"row {example} of {name} is" if count == 1 else f"{count:,} rows of {name} (first {example}) are"
+        for key, count in self.counts.most_common():
+            name, reason = key
+            row = f"row {self.first[key]}"
+            rows = f"{row} of {name} is" if count == 1 else f"{count:,} rows of {name} (the first: {row}) are"
             result.notes.append(f"{rows} left out: {reason}")
 
 
