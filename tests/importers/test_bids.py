@@ -48,8 +48,8 @@ def source(tmp_path: Path, volume: VolumeWriter) -> Path:
     volume(root / "sub-03/anat/sub-03_T1w.nii.gz")
     write(
         root / "participants.tsv",
-        "participant_id\tage\tsex\tsite\thandedness\tiq\nsub-01\t34\tF\t01\tn/a\t101\n02\t90+\tM\t02\tright\tn/a\n"
-        "sub-99\t1\tF\t01\tright\t99\n",
+        "participant_id\tage\tsex\tsite\thandedness\tiq\tpatient_id\nsub-01\t34\tF\t01\tn/a\t101\tDoe\n"
+        "02\t90+\tM\t02\tright\tn/a\tRoe\nsub-99\t1\tF\t01\tright\t99\tPoe\n",
     )
     return root
 
@@ -122,6 +122,10 @@ def test_times_of_frames(planning: Planning, source: Path, volume: VolumeWriter)
     assert (sequence.modality, sequence.time_unit) == ("pet", "second")
     assert_allclose(sequence.times, [0, 10, 40])
     assert {"patient_id": "04"} in plan.patients
+    write(folder / "sub-04_pet.json", json.dumps({"FrameTimesStart": [10, 50, 20]}))
+    with pytest.raises(InputError, match="expected FrameTimesStart that grows"):
+        planning("bids", source, KEPT)
+    (folder / "sub-04_pet.json").unlink()
     # A file beside the image goes before one further up, and one of another task says nothing.
     inside = source / "sub-01/ses-late/func"
     write(source / "task-walk_bold.json", json.dumps({"RepetitionTime": 7}))

@@ -216,7 +216,7 @@ COMPARED_ROWS = (
     "100012.0,2,1,51,2,1,9\n"
     "100012,2,1,51,2,1,9\n"
     "100012,2,2,59,.M,.N,9\n"
-    '"200034",1,1,51,1,.N,.N\n'
+    '"200034",1,1,.M,1,.N,.N\n'
     "300001,1,1,51,2,1,1\n"
 )
 
@@ -241,10 +241,10 @@ def nlst(tmp_path: Path, volume: VolumeWriter, dicom: DicomWriter) -> Source:
         volume(root / "nifti/200034/later/standard.nii.gz")
         (root / "nlst_780_ctabc_idc.csv").write_text(compared)
         (root / "nlst_780_ctab_idc.csv").write_text(
-            "pid,study_yr,sct_ab_num,sct_ab_desc,sct_long_dia\n100012,1,1,51,7\n200034,1,1,51,\n"
+            "pid,study_yr,sct_ab_num,sct_ab_desc,sct_long_dia\n100012,1,1,51,7\n200034,1,1,51,.N\n"
         )
         (root / "nlst_780_prsn_idc.csv").write_text(
-            people or "pid,age,gender,scr_days0,scr_days1,scr_days2\n100012,61,1,5,372,740\n200034,66,2,4,,\n"
+            people or "pid,age,gender,scr_days0,scr_days1,scr_days2\n100012,61,1,5,372,740\n200034,66,2,4,.E,\n"
         )
         return root
 

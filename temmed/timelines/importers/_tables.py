@@ -257,19 +257,17 @@ def attributes(
     Raises:
         InputError: a row without an id, or an age that is none.
     """
-    kept = (
-        [column for column in rows[0].cells if column not in (key, age, sex)] if rows and columns is None else columns
-    )
+    given = (rows[0].cells if rows else ()) if columns is None else columns
+    # A column of that name would take the place of the pseudonym.
+    kept = [column for column in given if column not in (key, age, sex) and name(column) != "patient_id"]
     numeric = {
         column
-        for column in kept or ()
+        for column in kept
         if name(column) != "site" and all(_is_number(text) for row in rows if (text := row.text(column)) is not None)
     }
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        further = {
-            name(column): row.number_in(column) if column in numeric else row.text(column) for column in kept or ()
-        }
+        further = {name(column): row.number_in(column) if column in numeric else row.text(column) for column in kept}
         known: dict[str, Any] = {"sex": row.text(sex)} if sex else {}
         if age:
             known["age"] = row.age_in(age)

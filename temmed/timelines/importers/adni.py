@@ -53,6 +53,9 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     files = source_files(source)
     rows = table_rows(find_table(files, "ADNIMERGE*.csv", source), _COLUMNS)
     visits = _visits(rows, left_out)
+    levels = {key: level for key, row in visits.items() if (level := _diagnosis(row)) is not None}
+    further = [column for column in _FURTHER if rows and column in rows[0].cells]
+    people = attributes(rows, "PTID", age="AGE", sex="PTGENDER", columns=further, name=str.lower)
     owners = {image: row for row in visits.values() if (image := _image_id(row)) is not None}
     root = options.images or source
 
@@ -75,7 +78,6 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         for (patient, code), row in visits.items()
         if (moment := _date(row)) is not None
     ]
-    further = [column for column in _FURTHER if rows and column in rows[0].cells]
     places = plan_studies(
         with_images(studies, result),
         result,
@@ -83,13 +85,12 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         modality="mri",
         timing="EXAMDATE",
         spatial_dims=3,
-        attributes=attributes(rows, "PTID", age="AGE", sex="PTGENDER", columns=further, name=str.lower),
+        attributes=people,
     )
     by_patient: dict[str, list[tuple[Place, str]]] = defaultdict(list)
     for (patient, code), at in places.items():
-        level = _diagnosis(visits[patient, code])
-        if level is not None:
-            by_patient[patient].append((at, level))
+        if (patient, code) in levels:
+            by_patient[patient].append((at, levels[patient, code]))
     for seen in by_patient.values():
         add_states(_DX, seen, result)
     left_out.tell(result)

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         InputError: there is nothing at ``source``, or a table lacks a column or holds a value that is none.
     """
     result, left_out = Plan(), LeftOut()
+    people = _people(source, result)
     images = find_images(source, source_files(source), options, run, result, _place)
     _leave_out_other_axes(images, result)
     sessions: dict[str, set[str]] = defaultdict(set)
@@ -80,7 +82,9 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     if len(chosen) < len(sessions):
         result.notes.append(f"{len(sessions) - len(chosen):,} patients are left out by --limit")
     clocks = {patient: _clock(source, patient, sessions[patient], left_out) for patient in chosen}
-    people = _people(source, chosen, result)
+    silent = sum(patient not in people for patient in chosen)
+    if people and silent:
+        result.notes.append(f"{silent:,} patients have no row in participants.tsv")
     _plan_visits(images, clocks, people, options, result)
     _plan_loops(source, images, clocks, people, options, result)
     left_out.tell(result)
@@ -168,18 +172,14 @@ def _scan_times(folder: Path, patient: str, session: str) -> list[datetime]:
     return [moment for moment in moments if moment is not None]
 
 
-def _people(source: Path, chosen: list[str], result: Plan) -> dict[str, dict[str, Any]]:
+def _people(source: Path, result: Plan) -> dict[str, dict[str, Any]]:
     """What ``participants.tsv`` says of patients; its ids begin with ``sub-``, but not in every dataset."""
     path = source / "participants.tsv"
     if not path.is_file():
         result.notes.append("there is no participants.tsv: nothing is known about the patients")
         return {}
     told = attributes(table_rows(path, ("participant_id",)), "participant_id", age="age", sex="sex")
-    people = {name.removeprefix("sub-"): row for name, row in told.items()}
-    silent = [patient for patient in chosen if patient not in people]
-    if silent:
-        result.notes.append(f"{len(silent):,} patients have no row in participants.tsv")
-    return people
+    return {name.removeprefix("sub-"): row for name, row in told.items()}
 
 
 def _plan_visits(
@@ -254,6 +254,10 @@ def _frame_times(source: Path, volume: Volume) -> tuple[list[float], str] | None
     for name in ("VolumeTiming", "FrameTimesStart"):
         times = about.get(name)
         if isinstance(times, list) and len(times) == volume.frames and all(map(_is_number, times)):
+            if any(before >= after for before, after in pairwise(times)):
+                raise InputError(
+                    f"{name} that grows", "times that do not", f"the JSON files of {volume.path}", "Correct them."
+                )
             return [float(time) - float(times[0]) for time in times], name
     step = about.get("RepetitionTime")
     if isinstance(step, int | float) and step > 0:

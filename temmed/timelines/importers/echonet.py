@@ -9,6 +9,7 @@ that read this dataset disagree about that order.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,25 @@ _QUANTITIES = {
     "EDV": ("end_diastolic_volume", "mL", "What is the end-diastolic volume of the left ventricle, in millilitres?"),
     "ESV": ("end_systolic_volume", "mL", "What is the end-systolic volume of the left ventricle, in millilitres?"),
 }
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A row of the file list.
+
+    Attributes:
+        file: its video.
+        rate: frames per second.
+        frames: how many frames the video should have.
+        subset: of the official split.
+        values: the numbers of the columns in ``_QUANTITIES`` that are there.
+    """
+
+    file: Path
+    rate: float
+    frames: float | None
+    subset: str
+    values: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -80,17 +100,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         InputError: a table is missing, lacks a column or holds a value that is none.
     """
     result, left_out = Plan(), LeftOut()
-    folder = options.images or source / "Videos"
-    listed: dict[str, Row] = {}
-    for row in table_rows(source / "FileList.csv", _COLUMNS):
-        name = _stem(row)
-        path = folder / f"{name}.avi"
-        if name in listed:
-            left_out.add(row, "its video is listed before")
-        elif not path.is_file():
-            left_out.add(row, f"its video is not in {folder}")
-        else:
-            listed[name] = row
+    listed = _listed(source / "FileList.csv", options.images or source / "Videos", left_out)
     traced = _tracings(source / "VolumeTracings.csv", listed, left_out)
     chosen = limited(listed, options.limit)
     if len(chosen) < len(listed):
@@ -98,27 +108,27 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     written = patient_ids(chosen, options)
     result.aliases = {new: old for old, new in written.items()}
     counted: dict[str, list[str]] = defaultdict(list)
-    for name, clip in zip(
-        chosen, run("Reading videos", inspect, [folder / f"{name}.avi" for name in chosen]), strict=True
-    ):
+    clips = run("Reading videos", inspect, [listed[name].file for name in chosen])
+    for name, clip in zip(chosen, clips, strict=True):
         if isinstance(clip, Unusable):
             result.skip([clip.path], clip.reason)
             continue
+        about = listed[name]
         result.checksums[clip.path] = clip.checksum
         result.patients.append({"patient_id": written[name]})
-        sequence = _sequence(clip, listed[name], written[name], options)
+        sequence = _sequence(clip, about.rate, written[name], options)
         result.sequences.append(sequence)
-        _place_in_split(listed[name], sequence, result)
-        if clip.frames != listed[name].number_in("NumberOfFrames"):
-            counted["have another number of frames than FileList.csv says; the file's own counts"].append(
-                sequence.sequence_id
-            )
+        place = {"sequence_id": sequence.sequence_id, "patient_id": sequence.patient_id, "subset": about.subset}
+        result.splits.setdefault(_SPLIT, []).append(place)
+        if clip.frames != about.frames:
+            told = "have another number of frames than FileList.csv says; the file's own counts"
+            counted[told].append(sequence.sequence_id)
         phases = _phases(traced.get(name, []), clip.frames)
         if isinstance(phases, str):
             counted[f"have no events: {phases}"].append(sequence.sequence_id)
-            _measure(listed[name], sequence, None, result)
+            _measure(about.values, sequence, None, result)
         else:
-            _measure(listed[name], sequence, phases, result)
+            _measure(about.values, sequence, phases, result)
             _mark(sequence, phases, result)
     left_out.tell(result)
     for told, names in counted.items():
@@ -128,13 +138,33 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     return result
 
 
+def _listed(path: Path, folder: Path, left_out: LeftOut) -> dict[str, _Listed]:
+    """The rows of the file list by the name of the video, which has no suffix."""
+    listed: dict[str, _Listed] = {}
+    for row in table_rows(path, _COLUMNS):
+        name, rate, subset = _stem(row), _value(row, "FPS"), _SUBSETS.get(row.needed("Split").lower())
+        if rate <= 0:
+            raise row.wrong("FPS", "a rate above 0")
+        if subset is None:
+            raise row.wrong("Split", "TRAIN, VAL or TEST")
+        values = {column: value for column in _QUANTITIES if (value := row.number_in(column)) is not None}
+        file = folder / f"{name}.avi"
+        if name in listed:
+            left_out.add(row, "its video is listed before")
+        elif not file.is_file():
+            left_out.add(row, f"its video is not in {folder}")
+        else:
+            listed[name] = _Listed(file, rate, row.number_in("NumberOfFrames"), subset, values)
+    return listed
+
+
 def _stem(row: Row) -> str:
     """A video's name without its suffix, which some releases write and some do not."""
     name = row.needed("FileName")
     return name[: -len(".avi")] if name.lower().endswith(".avi") else name
 
 
-def _tracings(path: Path, listed: dict[str, Row], left_out: LeftOut) -> dict[str, list[_Tracing]]:
+def _tracings(path: Path, listed: Collection[str], left_out: LeftOut) -> dict[str, list[_Tracing]]:
     """The traced frames of each video that is listed."""
     lines: dict[str, dict[int, list[tuple[float, float, float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in table_rows(path, _TRACED):
@@ -157,25 +187,13 @@ def _value(row: Row, column: str) -> float:
     return value
 
 
-def _sequence(clip: Clip, row: Row, patient: str, options: Options) -> PlannedSequence:
-    rate = _value(row, "FPS")
-    if rate <= 0:
-        raise row.wrong("FPS", "a rate above 0")
-    step, timing = (1 / rate, "FPS of FileList.csv")
+def _sequence(clip: Clip, rate: float, patient: str, options: Options) -> PlannedSequence:
+    step, timing = 1 / rate, "FPS of FileList.csv"
     if options.frame_seconds is not None:
         step, timing = options.frame_seconds, "--frame-seconds"
     modality = options.modality or "ultrasound"
     times = [frame * step for frame in range(clip.frames)]
     return clip.sequence(f"{patient}_{modality}", patient, modality, "second", times, timing)
-
-
-def _place_in_split(row: Row, sequence: PlannedSequence, result: Plan) -> None:
-    subset = _SUBSETS.get(row.needed("Split").lower())
-    if subset is None:
-        raise row.wrong("Split", "TRAIN, VAL or TEST")
-    result.splits.setdefault(_SPLIT, []).append(
-        {"sequence_id": sequence.sequence_id, "patient_id": sequence.patient_id, "subset": subset}
-    )
 
 
 def _phases(tracings: list[_Tracing], frames: int) -> _Phases | str:
@@ -190,7 +208,7 @@ def _phases(tracings: list[_Tracing], frames: int) -> _Phases | str:
     return _Phases(diastole=ordered[-1], systole=ordered[0])
 
 
-def _measure(row: Row, sequence: PlannedSequence, phases: _Phases | None, result: Plan) -> None:
+def _measure(values: Mapping[str, float], sequence: PlannedSequence, phases: _Phases | None, result: Plan) -> None:
     """Measurements, and a question at the last frame for each."""
     finding = f"{sequence.sequence_id}_left_ventricle"
     result.add("findings", finding_id=finding, sequence_id=sequence.sequence_id, label=_VENTRICLE)
@@ -200,13 +218,19 @@ def _measure(row: Row, sequence: PlannedSequence, phases: _Phases | None, result
         both = sorted({phases.diastole.frame, phases.systole.frame})
         seen = {"EF": both, "EDV": [phases.diastole.frame], "ESV": [phases.systole.frame]}
     for column, (quantity, unit, prompt) in _QUANTITIES.items():
-        value = row.number_in(column)
-        if value is None:
+        if column not in values:
             continue
         evidence = seen.get(column)
         position = last if column == "EF" else evidence[0] if evidence else None
         if position is not None:
-            result.add("measurements", finding_id=finding, position=position, quantity=quantity, value=value, unit=unit)
+            result.add(
+                "measurements",
+                finding_id=finding,
+                position=position,
+                quantity=quantity,
+                value=values[column],
+                unit=unit,
+            )
         result.add(
             "questions",
             **question_row(
@@ -216,7 +240,7 @@ def _measure(row: Row, sequence: PlannedSequence, phases: _Phases | None, result
                 task="measurement",
                 template=f"echonet_{quantity}",
                 prompt=prompt,
-                value=value,
+                value=values[column],
                 evidence=evidence,
                 finding_id=finding,
             ),

@@ -14,7 +14,7 @@ from typing import Any
 from temmed.errors import InputError
 from temmed.timelines.importers._found import copy, find_images, with_images
 from temmed.timelines.importers._states import add_spells
-from temmed.timelines.importers._tables import LeftOut, Row, attributes, find_table, read_table, table_rows
+from temmed.timelines.importers._tables import LeftOut, Row, attributes, find_table, header_of, table_rows
 from temmed.timelines.importers.plan import Mapper, Options, Plan, slug, source_files
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
@@ -49,10 +49,10 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     """
     result, left_out = Plan(), LeftOut()
     files = source_files(source)
-    root = options.images or source
-    images = find_images(root, files if root == source else source_files(root), options, run, result, _place)
     rated = _ratings(find_table(files, "LUMIERE-ExpertRating*.csv", source), left_out)
     people = _people(find_table(files, "LUMIERE-Demographics_Pathology*.csv", source))
+    root = options.images or source
+    images = find_images(root, files if root == source else source_files(root), options, run, result, _place)
     studies = [
         Study(patient, visit, _when(visit), images.of(patient, visit), _rationale(rated.get((patient, visit))))
         for patient, visit in sorted({*rated, *((key[0], key[1]) for key in images.volumes)})
@@ -86,11 +86,11 @@ def _place(path: str, header: object) -> tuple[tuple[str, str], str] | str:
 
 def _ratings(path: Path, left_out: LeftOut) -> dict[tuple[str, str], Row]:
     """The row of each visit."""
-    columns = list(read_table(path, ("Patient", "Date")).columns)
+    rows, columns = table_rows(path, ("Patient", "Date")), header_of(path)
     if not any(column.startswith(_RATING) for column in columns):
         raise InputError(f"a column that begins with {_RATING!r}", ", ".join(columns), str(path), "Take it again.")
     found: dict[tuple[str, str], Row] = {}
-    for row in table_rows(path):
+    for row in rows:
         if _WEEK.fullmatch(row.needed("Date")) is None:
             raise row.wrong("Date", "week-044 or week-000-1")
         key = (row.needed("Patient"), row.needed("Date"))

@@ -28,7 +28,7 @@ _SCREENS = (0, 1, 2)
 _FIRST_YEAR = 1999
 _IMAGE = re.compile(r"(?:.*/)?(?P<patient>\d{4,6})/T?(?P<year>[012])/(?P<name>[^/]+)")
 _COMPARED = ("pid", "study_yr", "sct_ab_num", "sct_ab_code", "sct_ab_preexist", "sct_ab_gwth", "sct_ab_attn")
-#: Codes of the comparison read; 9 is "unable to determine", and letters say why there is no code.
+#: Codes of the comparison read; 9 is "unable to determine".
 _ANSWERS = {1: "no", 2: "yes"}
 _NO_ANSWER = 9
 _CHOICES = ("yes", "no")
@@ -72,18 +72,20 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     compared = table_rows(find_table(files, "*ctabc*.csv", source), _COMPARED)
     people = [row for path in find_tables(files, "*prsn*.csv") for row in table_rows(path, ("pid",))]
     days = {_patient(row): _days(row) for row in people}
+    attributes_of = _attributes(people)
+    details = _details(files)
+    read = [(row, _patient(row), _screen(row), dict(_answers(row))) for row in compared]
     root = options.images or source
     images = find_images(root, files if root == source else source_files(root), options, run, result, _place)
-    studies = _studies(images, [(_patient(row), _screen(row)) for row in compared], result)
-    places = _plan_visits(studies, days, _attributes(people), options, result)
-    details = _details(files)
+    studies = _studies(images, [(patient, screen) for _, patient, screen, _ in read], result)
+    places = _plan_visits(studies, days, attributes_of, options, result)
     done: set[str] = set()
-    for row in compared:
-        place = places.get((_patient(row), str(_screen(row))))
+    for row, patient, screen, answers in read:
+        place = places.get((patient, str(screen)))
         if place is None:
             left_out.add(row, "its patient has no image here, or is beyond --limit")
         else:
-            _ask(row, place, places, details, done, left_out, result)
+            _ask(row, answers, place, places, details, done, left_out, result)
     left_out.tell(result)
     return result
 
@@ -118,7 +120,7 @@ def _place(path: str, header: Header | None) -> tuple[tuple[str, str], str] | st
 
 def _days(row: Row) -> dict[int, float]:
     """Days from randomization to each screen."""
-    found = {year: row.number_in(f"scr_days{year}") for year in _SCREENS}
+    found = {year: _number(row, f"scr_days{year}") for year in _SCREENS}
     return {year: day for year, day in found.items() if day is not None}
 
 
@@ -193,6 +195,7 @@ def _details(files: list[Path]) -> dict[tuple[str, int, str], Row]:
 
 def _ask(
     row: Row,
+    answers: Mapping[str, str],
     place: Place,
     places: Mapping[tuple[str, str], Place],
     details: Mapping[tuple[str, int, str], Row],
@@ -202,20 +205,19 @@ def _ask(
 ) -> None:
     """The questions of one abnormality; its number counts within one screen and links to no other."""
     patient, screen, number = _patient(row), _screen(row), row.needed("sct_ab_num")
-    answers = dict(_answers(row))
     if not answers:
         left_out.add(row, "nothing was determined about a change")
         return
     sequence = place.sequence
     finding = f"{sequence.sequence_id}_t{screen}_{slug(number)}"
-    label = _CODES.get(int(row.number_in("sct_ab_code") or 0), "abnormality")
+    label = _CODES.get(int(_number(row, "sct_ab_code") or 0), "abnormality")
     if finding in done:
         left_out.add(row, "a second row of the same abnormality")
         return
     done.add(finding)
     result.add("findings", finding_id=finding, sequence_id=sequence.sequence_id, label=label)
     detail = details.get((patient, screen, number))
-    diameter = detail.number_in("sct_long_dia") if detail else None
+    diameter = _number(detail, "sct_long_dia") if detail else None
     if diameter is not None:
         result.add(
             "measurements",
@@ -250,15 +252,17 @@ def _ask(
 
 def _answers(row: Row) -> Iterator[tuple[str, str]]:
     for column in _QUESTIONS:
-        text = row.text(column)
-        # `.M`, `.N` and the like say why there is no code.
-        if text is None or text.startswith("."):
-            continue
-        code = row.number_in(column)
-        if code not in {*_ANSWERS, _NO_ANSWER}:
+        code = _number(row, column)
+        if code is not None and code not in {*_ANSWERS, _NO_ANSWER}:
             raise row.wrong(column, "1, 2 or 9")
-        if code != _NO_ANSWER:
+        if code in _ANSWERS:
             yield column, _ANSWERS[int(code)]
+
+
+def _number(row: Row, column: str) -> float | None:
+    """A number; ``.M``, ``.N`` and the like say why there is none."""
+    text = row.text(column)
+    return None if text is not None and text.startswith(".") and text[1:].isalpha() else row.number_in(column)
 
 
 IMPORTER = Importer(

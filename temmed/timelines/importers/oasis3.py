@@ -57,13 +57,14 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     """
     result, left_out = Plan(), LeftOut()
     files = source_files(source)
-    root = options.images or source
-    images = find_images(root, files if root == source else source_files(root), options, run, result, _place)
     tables = [path for path in find_tables(files, "*.csv", "*.tsv") if _ID in header_of(path)]
     if not tables:
         raise InputError(f"a table with the column {_ID}", "none", str(source), "Put the tables of OASIS-3 there.")
     days = _days(tables, left_out)
     ratings = _ratings(tables, days, left_out)
+    people = _people(tables)
+    root = options.images or source
+    images = find_images(root, files if root == source else source_files(root), options, run, result, _place)
     studies = _studies(images, days, ratings)
     places = plan_studies(
         with_images(studies, result),
@@ -72,7 +73,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         modality="mri",
         timing=f"{_DAYS}, or the session's label",
         spatial_dims=3,
-        attributes=_people(tables),
+        attributes=people,
     )
     by_patient: dict[str, list[tuple[Place, str]]] = defaultdict(list)
     for (patient, visit), place in places.items():
