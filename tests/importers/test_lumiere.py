@@ -80,6 +80,7 @@ def test_round_trip(importing: Importing, source: Source, trained: Training) -> 
     # The second patient's rated visit has no image.
     assert questions.loc["Patient-002_mri_rano_1", "evidence"] is None
     assert list(timeline.table("reports")["text"]) == ["CRET, T2-Progr."]
+    assert list(timeline.table("reports")["time"]) == [12]
     people = timeline.table("patients").set_index("patient_id")
     assert (people.loc["Patient-001", "age"], people.loc["Patient-002", "age"]) == (61, 90)
     assert people.loc["Patient-001", "survival_time_weeks"] == 80.5

@@ -73,6 +73,9 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     for patient, visits in by_patient.items():
         _spread(visits)
         _ask([(place, rated.get((patient, visit))) for visit, place in visits], left_out, result)
+    times = {place.report_id: place.sequence.times[place.position] for place in places.values()}
+    for report in result.tables.get("reports", []):
+        report["time"] = times[report["report_id"]]
     left_out.tell(result)
     return result
 
