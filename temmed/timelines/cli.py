@@ -100,7 +100,7 @@ def list_importers() -> None:
     console = _console()
     for importer in importers().values():
         console.print(f"[bold]{importer.name}[/]  {importer.summary}")
-        console.print(f"    needs {importer.needs}")
+        console.print(f"    needs {importer.needs}", markup=False, highlight=False)
 
 
 @app.command()
