@@ -69,8 +69,9 @@ def _series(item: Item, root: Path, archive: Archive | None) -> tuple[Series, bo
     if not names or set(names) != set(images) or not all(isinstance(images[name], str) for name in names):
         raise item.wrong("images", "paths by T1, T2, …")
     paths = [images[name] for name in names]
-    patients = {match[1] for path in paths if (match := _PATIENT.search(path))}
-    if len(patients) != 1:
+    patients = {match and match[1] for match in map(_PATIENT.search, paths)}
+    patient = patients.pop()
+    if patients or patient is None:
         raise item.wrong("images", "paths of one patient, such as files/p10/p10000032/…")
     files = tuple(find_image(root, path) for path in paths)
     studies = [archive.study_of(image_id(path)) for path in paths] if archive else []
@@ -79,7 +80,7 @@ def _series(item: Item, root: Path, archive: Archive | None) -> tuple[Series, bo
         dates = [archive.when(study) for study in studies if study]
         if dates == sorted(dates):
             days = tuple((date - dates[0]).total_seconds() / 86_400 for date in dates)
-    return Series(patients.pop(), files, MODALITY, "frontal", days), archive is not None and days is None
+    return Series(patient, files, MODALITY, "frontal", days), archive is not None and days is None
 
 
 def _ask(item: Item, sequence: PlannedSequence, result: Plan) -> None:
