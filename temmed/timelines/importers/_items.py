@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,16 @@ Box = tuple[float, float, float, float]
 _AGAIN = "Copy the file again from its source."
 
 
+class _Short(reprlib.Repr):
+    """Tells what a field holds without writing out a whole image."""
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return f"{len(value)} bytes"
+
+
+_SHORT = _Short()
+
+
 @dataclass(frozen=True)
 class Item(Row):
     """One item of a file: like a row of a table, but its fields may hold more than text.
@@ -27,6 +38,16 @@ class Item(Row):
     """
 
     fields: Mapping[str, Any]
+
+    def text(self, column: str) -> str | None:
+        """A field's text or number; ``None`` where there is none.
+
+        Raises:
+            InputError: it holds a list or an object.
+        """
+        if isinstance(self.fields.get(column), list | dict):
+            raise self.wrong(column, "a text")
+        return super().text(column)
 
     def texts(self, field: str) -> list[str]:
         """A field that holds a list of texts.
@@ -206,7 +227,7 @@ def check_used(result: Plan, path: Path, what: str) -> None:
 def _as_text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return str(value).strip()
+    return value.strip() if isinstance(value, str) else _SHORT.repr(value)
 
 
 def _open(path: Path) -> str:

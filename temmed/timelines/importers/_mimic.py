@@ -233,7 +233,7 @@ def _day(row: Row) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.strptime(text.removesuffix(".0"), "%Y%m%d")
+        return datetime.fromisoformat(text.removesuffix(".0"))
     except ValueError:
         raise row.wrong("StudyDate", "a date as YYYYMMDD") from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from temmed.errors import InputError
 
@@ -150,19 +150,26 @@ class LeftOut:
     """Rows of a source that are not used, counted by reason."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    examples: dict[tuple[str, str], int] = field(default_factory=dict)
+    first: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, row: Row, reason: str) -> None:
-        """Leave a row out."""
-        key = (row.path.name, reason)
+    def add(self, row: Row, reason: str, table: str | None = None) -> None:
+        """Leave a row out.
+
+        Args:
+            row: the row.
+            reason: why.
+            table: what to call the table, where its name says whose it is.
+        """
+        key = (table or row.path.name, reason)
         self.counts[key] += 1
-        self.examples.setdefault(key, row.number)
+        self.first.setdefault(key, row.number)
 
     def tell(self, result: Plan) -> None:
         """Note in the plan how many rows were left out, and why."""
-        for (name, reason), count in self.counts.most_common():
-            example = self.examples[name, reason]
-            rows = f"row {example} of {name} is" if count == 1 else f"{count:,} rows of {name} (first {example}) are"
+        for key, count in self.counts.most_common():
+            name, reason = key
+            row = f"row {self.first[key]}"
+            rows = f"{row} of {name} is" if count == 1 else f"{count:,} rows of {name} (the first: {row}) are"
             result.notes.append(f"{rows} left out: {reason}")
 
 
@@ -224,3 +231,52 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None
 
 def _reader(layout: str) -> Callable[[str], datetime]:
     return lambda text: datetime.strptime(text, layout)
+
+
+def attributes(
+    rows: Sequence[Row],
+    key: str,
+    age: str | None = None,
+    sex: str | None = None,
+    columns: Sequence[str] | None = None,
+    name: Callable[[str], str] = str,
+) -> dict[str, dict[str, Any]]:
+    """Columns of the patients table from a source's table of patients.
+
+    Args:
+        rows: its rows, of which a patient's first counts.
+        key: the column of the patient's id.
+        age: the column of the age in years.
+        sex: the column of the sex.
+        columns: further columns to keep; all by default.
+        name: what to call a further column.
+
+    Returns:
+        Attributes by patient. A further column is of numbers if all its values are, but for ``site``.
+
+    Raises:
+        InputError: a row without an id, or an age that is none.
+    """
+    given = (rows[0].cells if rows else ()) if columns is None else columns
+    # A column of that name would take the place of the pseudonym.
+    kept = [column for column in given if column not in (key, age, sex) and name(column) != "patient_id"]
+    numeric = {
+        column
+        for column in kept
+        if name(column) != "site" and all(_is_number(text) for row in rows if (text := row.text(column)) is not None)
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        further = {name(column): row.number_in(column) if column in numeric else row.text(column) for column in kept}
+        known: dict[str, Any] = {"sex": row.text(sex)} if sex else {}
+        if age:
+            known["age"] = row.age_in(age)
+        found.setdefault(row.needed(key), {**further, **known})
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -38,7 +38,7 @@ _BOX_FIELDS = ("prior_bboxes", "current_bboxes")
 _CLASSES = ("stable", "worse", "improved", "new", "resolved")
 #: Other forms of the words, by how they begin.
 _STEMS = {"stable": "stable", "worse": "worse", "improv": "improved", "new": "new", "resolv": "resolved"}
-_MIMIC = "mimic"
+_MIMIC, _CHANNEL = "mimic", "frontal"
 
 
 def plan(source: Path, options: Options, run: Mapper) -> Plan:
@@ -124,7 +124,7 @@ def _series(item: Item, root: Path) -> Series:
         inside = find_image(root / dataset, item.needed(path))
         files.append(inside if inside.is_file() else find_image(root, item.needed(path)))
     # Two archives may give the same number to two patients.
-    return Series(f"{dataset}/{item.needed('patient_id')}", tuple(files), MODALITY, "frontal")
+    return Series(f"{dataset}/{item.needed('patient_id')}", tuple(files), MODALITY, _CHANNEL)
 
 
 def _ask(item: Item, earlier: Place, later: Place, findings: Findings, result: Plan) -> None:
@@ -157,9 +157,10 @@ def _add_boxes(
         places = asked.get(_key(item))
         without += places is None
         for place, field in zip(places or (), _BOX_FIELDS, strict=False):
-            shown = {picture.channel for picture in place.sequence.pictures if picture.position == place.position}
-            for box in _boxes(item, field, flat) if shown else ():
-                findings.box(place, shown.copy().pop(), box, item.needed("disease_name").lower())
+            boxes = _boxes(item, field, flat)
+            if any(picture.position == place.position for picture in place.sequence.pictures):
+                for box in boxes:
+                    findings.box(place, _CHANNEL, box, item.needed("disease_name").lower())
     if without and not limited:
         result.notes.append(f"{without:,} rows of {_BOXES} are left out: their pair has no label that is used")
     note_flat_boxes(result, flat)

@@ -81,7 +81,8 @@ class _Reader:
 
     def read(self, row: Row) -> _Asked | None:
         """What a row asks; ``None`` if it cannot be used."""
-        row.needed("question"), row.needed("answer")
+        row.needed("question")
+        _answer(row)
         subset = subset_named(row, "split")
         main = self._archive.studies.get(archive_number(row, "study_id"))
         if main is None or main.subject != archive_number(row, "subject_id"):
@@ -97,7 +98,7 @@ class _Reader:
         reason = self._archive.order_of(reference, main)
         if reason == REVERSED:
             self.reversed += 1
-            if row.needed("answer").strip(" .").lower() == _EITHER_WAY:
+            if _answer(row).strip(" .").lower() == _EITHER_WAY:
                 self.kept += 1
                 return _Asked(row, subset, reference, main)
             reason = "its reference was made after its main study, which turns the meaning of its answer round"
@@ -107,10 +108,15 @@ class _Reader:
         return _Asked(row, subset, main, reference)
 
 
+def _answer(row: Row) -> str:
+    """The answer; "none" is one, and no missing cell."""
+    return row.cells["answer"] or row.needed("answer")
+
+
 def _questions(asked: Iterable[_Asked], places: Mapping[str, Place]) -> Iterable[dict[str, Any]]:
     for entry in asked:
         row, later = entry.row, places[entry.later.study]
-        kind, answer = slug(row.needed("question_type")), row.needed("answer")
+        kind, answer = slug(row.needed("question_type")), _answer(row)
         identifier, template = f"diff_vqa_{row.number}", f"diff_vqa_{kind}"
         if entry.earlier is not None:
             prompt = f"{row.needed('question')} The reference is {{moment}}."

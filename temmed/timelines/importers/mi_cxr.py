@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from string import ascii_uppercase
 
 from temmed.timelines.importers._items import Item, check_images, check_used, find_image, needed_file, read_items
 from temmed.timelines.importers._mimic import MODALITY, TIMING, Archive, image_id, open_archive
@@ -102,9 +103,11 @@ def _ask(item: Item, sequence: PlannedSequence, result: Plan) -> None:
         names_position=bool(_MOMENT.search(prompt)),
     )
     result.add("questions", **row)
-    letter = "ABCDEFGHIJ"[choices.index(answer)]
+    letter = ascii_uppercase[choices.index(answer)]
     record = {"qid": item.needed("qid"), "group_type": group, "qtype": item.needed("qtype"), "answer": letter}
-    result.records.setdefault("items", []).append(record | {"choices": dict(zip("ABCDEFGHIJ", choices, strict=False))})
+    result.records.setdefault("items", []).append(
+        record | {"choices": dict(zip(ascii_uppercase, choices, strict=False))}
+    )
 
 
 def _evidence(item: Item, group: str, prompt: str, answer: str, length: int) -> list[int] | None:

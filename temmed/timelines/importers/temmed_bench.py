@@ -72,6 +72,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     _check_order(used, known, result)
     _add_patients(used, sequences, known, result)
     _add_reports(used, sequences, known, result)
+    _number_reports(tests, sequences, result)
     _ask(tests, sequences, file_in(source, _SELECTED), result)
     _add_selection(tests, sequences, file_in(source, _PAIRS), result)
     add_split(result, _subsets(sequences, tests, corpus))
@@ -151,6 +152,15 @@ def _add_reports(
             add_report(result, place, text)
 
 
+def _number_reports(tests: Sequence[Item], sequences: Mapping[int, PlannedSequence], result: Plan) -> None:
+    """Keep the benchmark's number of each report."""
+    reported = {row["report_id"] for row in result.tables.get("reports", [])}
+    for test, item in enumerate(tests):
+        report = Place(sequences[id(item)], 1).report_id if id(item) in sequences else None
+        if report in reported:
+            result.records.setdefault("reports", []).append({"id": test, "report_id": report})
+
+
 def _as_sentences(text: str | None) -> str | None:
     r"""A section as the benchmark writes it: one line, lower case, each sentence with a capital.
 
@@ -193,12 +203,6 @@ def _ask(tests: Sequence[Item], sequences: Mapping[int, PlannedSequence], select
         result.add("questions", **row)
         record = {"img_id": test, "question_id": number, "label_answer_vqa": entry["VQA_answer"]}
         result.records.setdefault("vqa", []).append({"temmed_question_id": identifier} | record)
-    reported = {row["report_id"] for row in result.tables.get("reports", [])}
-    result.records["reports"] = [
-        {"id": test, "report_id": report}
-        for test, item in enumerate(tests)
-        if id(item) in sequences and (report := Place(sequences[id(item)], 1).report_id) in reported
-    ]
 
 
 def _asked(item: Item) -> Sequence[Any]:

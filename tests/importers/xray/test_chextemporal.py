@@ -91,7 +91,7 @@ def test_rows_said_twice_or_otherwise(tmp_path: Path, planning: Planning) -> Non
     assert len(plan.tables["questions"]) == 1
     notes = "\n".join(plan.notes)
     assert "row 2 of gold_progression_pairs.parquet is left out: another row labels the same pair likewise" in notes
-    assert "2 rows of gold_progression_pairs.parquet (first 3) are left out: another row labels" in notes
+    assert "2 rows of gold_progression_pairs.parquet (the first: row 3) are left out: another row labels" in notes
 
 
 def test_pairs_of_mimic_are_checked_against_its_dates(many: Mimic, tmp_path: Path, planning: Planning) -> None:

@@ -122,3 +122,9 @@ def test_what_is_refused(many: Mimic, tmp_path: Path, planning: Planning) -> Non
             planning("diff-vqa", write(tmp_path / "vqa", good | change), options)
     with pytest.raises(InputError, match="at least one question"):
         planning("diff-vqa", write(tmp_path / "vqa", good | {"study_id": "404"}), options)
+
+
+def test_none_is_an_answer(many: Mimic, tmp_path: Path, planning: Planning) -> None:
+    path = write(tmp_path / "vqa", asked("10000000", "508", "", "type", "none"))
+    [question] = planning("diff-vqa", path, Options(images=many.write())).tables["questions"]
+    assert question["answer"] == "none"

@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_used(many: Mimic, tmp_path: Path, planning: Plannin
     for reason in (
         "row 2 of comparison_relations_tabular.txt is left out: an earlier row says the same",
         "row 3 of comparison_relations_tabular.txt is left out: the study that it calls the earlier one",
-        "2 rows of comparison_relations_tabular.txt (first 4) are left out: another row says the contrary",
+        "2 rows of comparison_relations_tabular.txt (the first: row 4) are left out: another row says the contrary",
         "row 6 of comparison_relations_tabular.txt is left out: one of its images is listed in images_to_avoid",
         "row 7 of comparison_relations_tabular.txt is left out: one of its images is not in the metadata",
         "row 8 of comparison_relations_tabular.txt is left out: it compares in contrary words",

@@ -96,6 +96,7 @@ def test_what_is_refused(tmp_path: Path, planning: Planning) -> None:
         (item(1, []), "row 1, image: expected a list of frames"),
         (item(1, [3]), "row 1, image: expected paths of frames"),
         (item(1, images, question=" "), "row 1, question: expected a value"),
+        (item(1, images, question=["What?"]), "row 1, question: expected a text"),
     ):
         items(tmp_path / "mf" / "test.json", [row])
         with pytest.raises(InputError, match=words):
