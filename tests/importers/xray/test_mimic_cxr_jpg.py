@@ -197,3 +197,15 @@ def test_a_label_that_is_no_label(mimic: Mimic, planning: Planning) -> None:
     label(mimic, {"subject_id": "10000001", "study_id": "1", "Edema": "2"})
     with pytest.raises(InputError, match="row 1, Edema"):
         planning("mimic-cxr-jpg", mimic.write(), KEPT)
+
+
+def test_the_order_of_the_rows_changes_nothing(many: Mimic, planning: Planning) -> None:
+    def found(plan: Plan) -> dict[str, tuple[list[float], list[str]]]:
+        return {
+            sequence.patient_id: (sequence.times, [picture.files[0].stem for picture in sequence.pictures])
+            for sequence in plan.sequences
+        }
+
+    forwards = found(planning("mimic-cxr-jpg", many.write(), KEPT))
+    many.metadata.reverse()
+    assert found(planning("mimic-cxr-jpg", many.write(), KEPT)) == forwards
