@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from temmed.timelines.audit import Finding
 
 REMOVED_FILE = "deidentification.jsonl"
+#: Folder of what the source's own scoring needs; see :attr:`Plan.records`.
+RECORDS = "source"
 #: Where an import notes what it has done, until it is finished.
 _NOTES = ".import"
 
@@ -144,6 +146,7 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
                 _log_removed(removed, staging)
                 fingerprint = _write(importer, request, plan, asked, placement.rows, staging)
                 _write_splits(plan, staging)
+                _write_records(plan, staging)
                 findings = _audit(staging, progress)
                 if _has_errors(findings) and not request.keep_on_error:
                     raise _RefusedError
@@ -324,6 +327,13 @@ def _write_splits(plan: Plan, staging: Path) -> None:
     for name, rows in plan.splits.items():
         frame = pd.DataFrame(rows, columns=["sequence_id", "patient_id", "subset"])
         atomic_write(staging / FOLDER / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _write_records(plan: Plan, staging: Path) -> None:
+    """Write what the source's own scoring needs, as the source has it."""
+    for name, rows in plan.records.items():
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        atomic_write(staging / RECORDS / f"{name}.jsonl", "".join(lines))
 
 
 def _audit(staging: Path, progress: Progress) -> list[Finding]:
