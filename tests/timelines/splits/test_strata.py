@@ -44,7 +44,7 @@ def counted(strata: pd.Series, parts: pd.Series, number: int) -> np.ndarray:
 
 
 @given(labels=STRATA, shares=SHARES, seed=SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_strata_and_the_whole_are_within_one_patient_of_their_shares(
     labels: list[int], shares: np.ndarray, seed: int
 ) -> None:
@@ -59,7 +59,7 @@ def test_strata_and_the_whole_are_within_one_patient_of_their_shares(
 @given(
     rows=st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=4), seed=st.integers(0, 99)
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_rounding_is_one_of_those_that_trying_all_gives(rows: list[list[int]], seed: int) -> None:
     weights = np.array(rows) + np.array([[1, 0, 0]])
     wanted = weights / weights.sum(axis=1, keepdims=True) * 4
@@ -120,7 +120,7 @@ def test_another_seed_deals_to_others(crowd: Callable[..., Timeline]) -> None:
     pairs=st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=6),
     seed=SEEDS,
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_few_pairs_hardly_spoil_the_shares(labels: list[int], pairs: list[tuple[int, int]], seed: int) -> None:
     strata = table(labels)
     names = strata.index
@@ -146,7 +146,7 @@ def test_groups_are_in_every_subset_and_not_in_train_alone() -> None:
     number=st.integers(1, 30),
     groups=st.lists(st.lists(st.integers(0, 29), min_size=1, max_size=4), max_size=15),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_groups_that_share_a_patient_are_one(number: int, groups: list[list[int]]) -> None:
     groups = [[member % number for member in group] for group in groups]
     names = [f"p{index:02d}" for index in range(number)]
