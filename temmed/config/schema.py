@@ -14,6 +14,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from temmed.timelines.recipe import RULES
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -55,9 +57,17 @@ NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._+-]*", "meaning": "letters, digits a
 class SplitConfig:
     """How patients, or time, are divided into train, val and test."""
 
-    by: str = field(default=MISSING, metadata=rule(choices=("patient", "time", "patient_time")))
+    by: str = field(default=MISSING, metadata=rule(choices=RULES))
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
     fractions: list[float] = field(default=MISSING, metadata=rule(shares=3))
+    stratify: list[str] = MISSING
+    folds: int | None = MISSING
+    fold: int | None = MISSING
+    site: str | None = MISSING
+    name: str | None = field(default=MISSING, metadata=rule(**NAME))
+    together: str | None = field(default=MISSING, metadata=rule(exists="file"))
+    few_shot: int | None = MISSING
+    few_shot_per: str | None = MISSING
 
 
 @dataclass

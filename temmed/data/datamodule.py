@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,11 @@ from temmed.data.samplers import EpochBatchSampler, WindowLoader
 from temmed.data.tokenizer import Tokenizer
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, get_split, load_split
+from temmed.timelines.recipe import as_override
+from temmed.timelines.splits import Recipe, Split, load_split
+from temmed.timelines.splits import find_split as find
 
+_LOG = logging.getLogger(__name__)
 #: Sequences from which the mean and deviation of the channels are estimated.
 _SAMPLE = 200
 #: Most slices of a volume that a model is given.
@@ -257,7 +261,7 @@ def no_questions(timeline: Timeline, subset: str, split: Split | None) -> InputE
         f"questions in the {subset} subset",
         f"none ({len(timeline.table('questions'))} in all subsets together)",
         f"{root}, split {split.name}",
-        "Add patients or questions, or choose other data.split.fractions.",
+        "Add patients or questions, or choose another data.split.",
     )
 
 
@@ -269,9 +273,18 @@ def require_questions(timeline: Timeline, split: Split, *subsets: str) -> None:
 
 
 def find_split(timeline: Timeline, settings: DataSettings) -> Split:
-    """The split of the settings: loaded if it was written before, else made and not yet written."""
-    rule = settings.split
-    return get_split(timeline, rule["by"], int(rule["seed"]), tuple(rule["fractions"]), keep=False)
+    """The split of the settings: loaded if it was written before, else made and not yet written.
+
+    Raises:
+        InputError: the settings contradict each other or the data, or the written split is of other data.
+    """
+    recipe = Recipe.of(settings.split)
+    recipe.check(as_override)
+    split = find(timeline, recipe)
+    whole = split if recipe.few_shot is None else split.companions[0]
+    if recipe.by in ("site", "file") and (patients := whole.left_out(timeline)["patient_id"].nunique()):
+        _LOG.warning("%d patients are wholly or partly in no subset of the split %s.", patients, split.name)
+    return split
 
 
 def load_named_split(timeline: Timeline, name: str) -> Split:

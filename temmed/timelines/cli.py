@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from temmed.timelines.audit import Finding
     from temmed.timelines.folder import Timeline
+    from temmed.timelines.splits import Split
 
 app = typer.Typer(help="Make, look at, check and divide timeline folders.", no_args_is_help=True)
 
@@ -203,33 +205,88 @@ def _print_findings(console: Console, timeline: Timeline, findings: list[Finding
 @app.command()
 def split(
     folder: Folder,
-    by: Annotated[str, typer.Option(help="patient, time or patient_time.")] = "patient",
-    seed: Annotated[int, typer.Option(help="Seed of the hash that places patients.")] = 0,
+    by: Annotated[
+        str, typer.Option(help="patient, time, patient_time, stratified, kfold, site or file; docs/splits.md.")
+    ] = "patient",
+    seed: Annotated[int, typer.Option(help="Seed of chance.")] = 0,
     fractions: Annotated[
         tuple[float, float, float], typer.Option(help="Shares of the patients for train, val and test.")
     ] = (0.6, 0.1, 0.3),
+    stratify: Annotated[
+        list[str] | None,
+        typer.Option(help="stratified, kfold: a column of the patients table, such as sex or site; may be repeated."),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="kfold: how many.", show_default=False)] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="kfold: the one that is the test; the next is val.", show_default="all in turn")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="site: the one that is the test.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="file: of splits/NAME.csv. Else: for the new file.", show_default="from the rule"),
+    ] = None,
+    together: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with columns patient_id, group: no group is on two sides.", show_default=False),
+    ] = None,
+    few_shot: Annotated[int | None, typer.Option(help="Train on so many patients only.", show_default=False)] = None,
+    few_shot_per: Annotated[
+        str | None,
+        typer.Option(
+            help="So many for each value of this column of the patients table, or for each answer to this task.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Divide a folder into train, val and test, once; later calls show the division that is there."""
-    from temmed.timelines.folder import Timeline
-    from temmed.timelines.splits import FOLDER, SUBSETS, get_split
+    """Divide a folder into train, val and test, once; later calls show the division that is there.
 
+    temmed data split DIR --by stratified --stratify sex --stratify site
+
+    temmed data split DIR --by kfold --folds 5
+
+    temmed data split DIR --by site --site B
+
+    temmed data split DIR --by file --name official --few-shot 16
+    """
+    from temmed.timelines.folder import Timeline
+    from temmed.timelines.recipe import Recipe, as_option
+    from temmed.timelines.splits import find_split, keep_split
+
+    recipe = Recipe(
+        by, seed, fractions, tuple(stratify or ()), folds, fold, site, name, together, few_shot, few_shot_per
+    )
+    in_turn = by == "kfold" and folds is not None and fold is None
+    recipes = [replace(recipe, fold=number) for number in range(max(folds or 1, 1))] if in_turn else [recipe]
+    recipes[0].check(as_option)
     timeline = Timeline.open(folder)
-    written = {path.name for path in (folder / FOLDER).glob("*.csv")}
-    division = get_split(timeline, by, seed, fractions)
-    file = f"{division.name}.csv"
+    divisions = [find_split(timeline, each) for each in recipes]
     console = _console()
-    state = "[bold]Already there[/]" if file in written else "[bold green]Written[/]"
-    console.print(f"{state}: {folder / FOLDER / file}")
-    rows: list[tuple[str, ...]] = [("", "patients", "sequences", "questions")]
-    for subset in SUBSETS:
-        part = division.sequences(subset)
-        questions = len(division.questions(timeline, subset))
-        counts = (part["patient_id"].nunique(), part["sequence_id"].nunique(), questions)
-        rows.append((subset, *[f"{count:,}" for count in counts]))
-    _grid(console, rows, numbers=True)
-    _grid(console, [("fingerprint", division.fingerprint)])
+    for division in divisions:
+        path = folder / "splits" / f"{division.name}.csv"
+        state = "[bold]Already there[/]" if path.is_file() else "[bold green]Written[/]"
+        keep_split(division, timeline)
+        console.print(f"{state}: {path}")
+        _print_subsets(console, division, timeline)
     if by == "time":
         console.print("Every patient is in every subset: report scores on it as within-patient.")
+
+
+def _print_subsets(console: Console, division: Split, timeline: Timeline) -> None:
+    """How many of everything are in each subset, and in none."""
+    from temmed.timelines.splits import SUBSETS
+
+    rows: list[tuple[str, ...]] = [("", "patients", "sequences", "questions")]
+    parts = [(subset, division.sequences(subset), division.questions(timeline, subset)) for subset in SUBSETS]
+    rest = division.left_out(timeline)
+    if len(rest):
+        questions = timeline.table("questions")
+        parts.append(("in none", rest, questions[questions["sequence_id"].isin(rest["sequence_id"])]))
+    for subset, part, asked in parts:
+        counts = (part["patient_id"].nunique(), part["sequence_id"].nunique(), len(asked))
+        rows.append((subset, *[f"{count:,}" for count in counts]))
+    _grid(console, rows, numbers=True)
+    frozen = "" if division.basis is None else " (frozen: never made again by itself)"
+    _grid(console, [("fingerprint", division.fingerprint + frozen)])
 
 
 @app.command()

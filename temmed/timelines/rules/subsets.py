@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
 from temmed.errors import InputError
 from temmed.timelines.audit import Audit, Finding, found, rule
-from temmed.timelines.splits import FOLDER, overlapping, read_split_frame
+from temmed.timelines.splits import FOLDER, complete, overlapping, read_about, read_split_frame
 
 
 def _written(audit: Audit) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -18,20 +18,16 @@ def _written(audit: Audit) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield audit.split.name, audit.split.rule, audit.split.frame
     for path in sorted((audit.timeline.root / FOLDER).glob("*.csv")):
         try:
-            frame = read_split_frame(path)
+            frame = complete(read_split_frame(path), audit.timeline)
         except InputError:
             continue
-        yield (
-            path.stem,
-            _rule_of(path.with_suffix(".json").read_text() if path.with_suffix(".json").exists() else ""),
-            frame,
-        )
+        yield path.stem, _rule_of(path.with_suffix(".json")), frame
 
 
-def _rule_of(about: str) -> str:
+def _rule_of(about: Path) -> str:
     try:
-        return str(json.loads(about)["rule"])
-    except (ValueError, KeyError, TypeError):
+        return str(read_about(about).get("rule", "file")) if about.is_file() else "file"
+    except InputError:
         return "file"
 
 
@@ -63,5 +59,6 @@ def unknown_in_split(audit: Audit) -> Iterator[Finding]:
     cases = []
     for name, _, frame in _written(audit):
         strange = frame[~frame["patient_id"].isin(patients) | ~frame["sequence_id"].isin(sequences)]
-        cases += [f"{name}: {row.patient_id}, {row.sequence_id}" for row in strange.itertuples()]
+        # A file may name patients alone, or sequences alone.
+        cases += [f"{name}: {', '.join(ids.dropna())}" for _, ids in strange[["patient_id", "sequence_id"]].iterrows()]
     yield from found("unknown_in_split", "error", "a split names patients or sequences that are not there", cases)
