@@ -137,8 +137,8 @@ def _arrow(texts: pd.Series) -> pa.Array:
 def like_texts(texts: pd.Series, threshold: float, fewest: int = 1) -> Pairs:
     """Pairs of texts that share most of their runs of three words.
 
-    Few pairs are missed, all among texts whose rarest runs are shared by more than a dozen: with the runs of each text sorted by
-    rarity, two that share the fraction ``threshold`` of all their runs must share one of the first (prefix filtering).
+    With the runs of each text sorted by rarity, two that share the fraction ``threshold`` of all their runs must share
+    one of the first (prefix filtering). Pairs are missed only where more than a dozen texts have each of those.
 
     Args:
         texts: distinct texts, as :func:`normalised_texts` gives them.
@@ -156,7 +156,8 @@ def like_texts(texts: pd.Series, threshold: float, fewest: int = 1) -> Pairs:
     place = np.arange(len(documents)) - np.concatenate([[0], np.cumsum(sizes)])[documents]
     # Rounded down, for a product such as 0.8 * 10 may come out a little above the true one.
     own = sizes[documents]
-    early = (place < own - np.ceil(threshold * own - 1e-9) + 1) & (frequency[runs] > 1) & (frequency[runs] <= _COMMON)
+    telling = (frequency[runs] > 1) & (frequency[runs] <= _COMMON)
+    early = (place < own - np.ceil(threshold * own - 1e-9) + 1) & telling
     prefix = np.lexsort((own[early], runs[early]))
     first, second = _neighbours(runs[early][prefix])
     holders = documents[early][prefix]

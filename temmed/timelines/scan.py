@@ -83,22 +83,22 @@ def scan_images(timeline: Timeline, progress: Callable[[str, int, int], None], s
     Returns:
         What they hold; files that are absent are left out, for those are told elsewhere.
     """
+    masks = timeline.table("masks").dropna(subset=["path"])
+    if skip:
+        return Scan(_table([]), np.zeros((0, SIDE, SIDE), np.uint8), [], [], masks.head(0).assign(shape=None), {})
     table = timeline.table("images").dropna(subset=["sequence_id", "position", "channel", "path"])
     sequences = timeline.table("sequences").drop_duplicates("sequence_id").set_index("sequence_id")
     table = table[_COLUMNS].assign(
         dims=table["sequence_id"].map(sequences["spatial_dims"]),
         patient_id=table["sequence_id"].map(sequences["patient_id"]),
     )
-    masks = timeline.table("masks").dropna(subset=["path"])
-    items = [] if skip else list(table.groupby("path", sort=False))
-    total = len(items) + (0 if skip else len(masks))
+    items = list(table.groupby("path", sort=False))
+    total = len(items) + len(masks)
 
     def look(item: tuple[Any, pd.DataFrame]) -> _File:
         return _read(image_path(timeline.root, str(item[0])), *item)
 
     files = list(_told(look, items, 0, total, progress))
-    if skip:
-        masks = masks.head(0)
 
     def shape_of(path: str) -> str | tuple[int, ...]:
         return _mask_shape(image_path(timeline.root, path), path)
