@@ -27,14 +27,13 @@ def place(row: Any) -> str:
 
 def around(audit: Audit) -> Any:
     """A view of a row's time point among its neighbours."""
-    lengths = audit.timeline.table("timepoints").groupby("sequence_id").size()
 
     def view(row: Any, caption: str) -> View:
-        last = int(lengths.get(row.sequence_id, 1))
+        last = int(audit.timeline.table("timepoints")["sequence_id"].eq(row.sequence_id).sum())
         start = max(0, min(int(row.position) - _SHOWN // 2, last - _SHOWN))
         shown = range(start, min(last, start + _SHOWN))
         frames = tuple((row.sequence_id, position) for position in shown)
-        return View(caption, frames, tuple(place for place, at in enumerate(shown) if at == row.position))
+        return View(caption, frames, tuple(index for index, at in enumerate(shown) if at == row.position))
 
     return view
 

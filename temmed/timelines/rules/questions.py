@@ -31,16 +31,14 @@ def contradicting_questions(audit: Audit) -> Iterator[Finding]:
     twice = questions[questions.duplicated(key, keep=False)]
     if twice.empty:
         return
-    answer = twice["answer"].astype("object").fillna("").astype(str) + "\0" + twice["value"].astype(str)
-    different = answer.groupby([twice[column] for column in key], dropna=False).transform("nunique") > 1
-    again = twice.duplicated(key)
+    again, told_again = twice.duplicated(key), twice.duplicated([*key, "answer", "value"])
     message = "the same question has several answers"
     yield from found_rows(
-        "contradicting_questions", "error", message, twice[different & again], lambda row: str(row.question_id)
+        "contradicting_questions", "error", message, twice[again & ~told_again], lambda row: str(row.question_id)
     )
     message = "the same question is asked more than once: it counts several times in every score"
     yield from found_rows(
-        "contradicting_questions", "info", message, twice[~different & again], lambda row: str(row.question_id)
+        "contradicting_questions", "info", message, twice[again & told_again], lambda row: str(row.question_id)
     )
 
 
@@ -140,7 +138,7 @@ def balance(audit: Audit) -> Iterator[Finding]:
     groups = [(f"{name}, all horizons", part) for name, part in counts.groupby("template")]
     # Where the evidence is absence the answer follows from the bin: only the template as a whole says something.
     shown = counts[counts["horizon"] != ABSENCE_BIN].assign(group=counts["template"] + ", horizon " + counts["horizon"])
-    groups += [(str(name), part) for name, part in shown.groupby("group")]
+    groups += [(str(name), part) for name, part in shown.groupby("group") if len(part)]
     rows = sorted((_majority(group, part) for group, part in groups), reverse=True)
     message = "groups by template and horizon; the most frequent answer of the least balanced ones, large groups first"
     data = tuple(row._asdict() for row in named_rows(counts))
