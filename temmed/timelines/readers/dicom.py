@@ -66,7 +66,8 @@ def study_date(path: Path) -> str | None:
         path: any image file; only DICOM is looked into.
 
     Returns:
-        ``YYYYMMDD`` of the study, series, acquisition or content, the first that is given; ``None`` without one.
+        ``YYYYMMDD`` of the study, series, acquisition or content, the first that is given; ``None`` without one, and
+        where the header gives an offset in time instead, as dates are then often made up.
 
     Raises:
         InputError: the header is damaged.
@@ -76,6 +77,8 @@ def study_date(path: Path) -> str | None:
     if path.is_dir() or reader_of(path) is not read or not sniff(path):
         return None
     header = _header(path)
+    if header.get("LongitudinalTemporalOffsetFromEvent") is not None:
+        return None
     given = (str(header.get(f"{level}Date") or "").strip() for level in ("Study", "Series", "Acquisition", "Content"))
     return next((text for text in given if len(text) == 8 and text.isdigit()), None)
 
