@@ -137,9 +137,10 @@ def balance(audit: Audit) -> Iterator[Finding]:
     counts = questions.groupby(["template", "horizon", "answer"]).size().reset_index(name="count")
     groups = [(f"{name}, all horizons", part) for name, part in counts.groupby("template")]
     # Where the evidence is absence the answer follows from the bin: only the template as a whole says something.
-    shown = counts[counts["horizon"] != ABSENCE_BIN].assign(group=counts["template"] + ", horizon " + counts["horizon"])
+    shown = counts.assign(group=counts["template"] + ", horizon " + counts["horizon"])
+    shown = shown[shown["horizon"] != ABSENCE_BIN]
     groups += [(str(name), part) for name, part in shown.groupby("group")]
-    rows = sorted((_majority(group, part) for group, part in groups if part["count"].sum()), reverse=True)
+    rows = sorted((_majority(group, part) for group, part in groups), reverse=True)
     message = "groups by template and horizon; the most frequent answer of the least balanced ones, large groups first"
     data = tuple(row._asdict() for row in named_rows(counts))
     yield Finding("balance", "info", len(rows), message, tuple(text for _, _, text in rows[:EXAMPLES]), data)
