@@ -151,20 +151,69 @@ def info(
 def audit(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json-file", help="Write the findings as JSON.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with pictures of the worst cases; it needs no network.")
+    ] = None,
+    tables_only: Annotated[
+        bool, typer.Option("--tables-only", help="Leave the image files alone: no look at pixels and headers.")
+    ] = False,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Write how well each question can be guessed, as CSV.")
+    ] = None,
+    debiased: Annotated[
+        Path | None, typer.Option("--debias", help="Write a folder without the questions that can be guessed best.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a timeline folder that is at the place of --debias.")
+    ] = False,
 ) -> None:
     """Check whether a folder is fit to train and judge models on. Exit status 1 when there are errors."""
+    from temmed.files import atomic_write
     from temmed.timelines import audit as auditing
     from temmed.timelines.folder import Timeline
+    from temmed.timelines.shortcuts import guess_questions
 
-    timeline = Timeline.open(folder, validate=False)
-    with _Progress("Reading images") as progress:
-        findings = auditing.audit(timeline, progress=progress)
+    timeline = Timeline.open(folder, validate=False, files=not tables_only)
+    console = _console(stderr=as_json)
+    with (bar := _Progress("Reading images")):
+        findings = auditing.audit(timeline, progress=bar.labelled, tables_only=tables_only)
     if as_json:
         typer.echo(auditing.to_json(timeline, findings))
     else:
-        _print_findings(_console(), timeline, findings)
+        _print_findings(console, timeline, findings)
+    if json_file is not None:
+        atomic_write(json_file, auditing.to_json(timeline, findings) + "\n")
+        console.print(f"[bold green]Wrote[/] {json_file}")
+    if html is not None:
+        from temmed.timelines.audit_page import write_audit_page
+
+        write_audit_page(timeline, findings, html)
+        console.print(f"[bold green]Wrote[/] {html} ({html.stat().st_size / 1e6:.1f} MB); open it in a browser.")
+    if scores is not None:
+        with (bar := _Progress("Guessing answers")):
+            items = guess_questions(timeline, sample=None, progress=bar.labelled).items
+        atomic_write(scores, items.to_csv(index=False, lineterminator="\n"))
+        console.print(f"[bold green]Wrote[/] {scores}: {_count(len(items), 'question')}")
+    if debiased is not None:
+        _debias(console, folder, debiased, overwrite)
     if auditing.has_errors(findings):
         raise typer.Exit(1)
+
+
+def _debias(console: Console, folder: Path, out: Path, overwrite: bool) -> None:
+    from temmed.timelines.debias import DROPPED_FILE, write_debiased
+    from temmed.timelines.folder import Timeline
+
+    timeline = Timeline.open(folder)
+    with (bar := _Progress("Guessing answers")):
+        result = write_debiased(timeline, out, overwrite, bar.labelled)
+    kept = len(timeline.table("questions")) - len(result.dropped)
+    told = f"{_count(len(result.dropped), 'question')} dropped, listed in {DROPPED_FILE}; {kept:,} kept"
+    console.print(f"[bold green]Made[/] {out}: {told}")
+    still = result.after.loc[result.after["guessable"].astype(bool), "template"].unique()
+    if len(still):
+        console.print(f"Still guessable, as more than half would have to go: {', '.join(still)}")
 
 
 class _Progress:
@@ -179,6 +228,10 @@ class _Progress:
     def __enter__(self) -> Any:
         self._bar.start()
         return lambda done, total: self._bar.update(self._task, completed=done, total=total)
+
+    def labelled(self, label: str, done: int, total: int) -> None:
+        """Take the place of the value, for work in several parts."""
+        self._bar.update(self._task, description=label, completed=done, total=total)
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()

@@ -340,7 +340,7 @@ def _audit(staging: Path, progress: Progress) -> list[Finding]:
     from temmed.timelines.audit import audit
     from temmed.timelines.folder import Timeline
 
-    return audit(Timeline.open(staging), progress=lambda done, total: progress("Auditing images", done, total))
+    return audit(Timeline.open(staging), progress=progress)
 
 
 def _has_errors(findings: Sequence[Finding]) -> bool:
