@@ -12,17 +12,15 @@ import argparse
 import gzip
 import json
 import shutil
-import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from privacy_corpus import Corpus, Planted, lost_tokens, plant, survivors
 
-from benchmarks.privacy_corpus import Corpus, Planted, lost_tokens, plant, survivors  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 _HEADERS = ("header", "private", "nested")
 

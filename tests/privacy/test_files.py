@@ -186,6 +186,20 @@ def test_a_bids_folder_keeps_its_layout_and_its_links(tmp_path: Path) -> None:
     assert json.loads((out / "dataset_description.json").read_text())["License"] == "CC0"
 
 
+def test_dated_names_keep_their_layout_and_intervals(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for day in ("20200105", "20200301"):
+        nibabel.save(
+            nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), source / f"Doe_{day}_flair.nii.gz"
+        )
+    names = sorted(path.name for path in clean(source, tmp_path / "out").glob("*.nii.gz"))
+    first, second = (date.fromisoformat(name.split("_")[1]) for name in names)
+    assert second - first == date(2020, 3, 1) - date(2020, 1, 5)
+    assert {name.split("_")[0] for name in names} == {STAND_INS.patient("Doe")}
+    assert {name.split("_")[2] for name in names} == {"flair.nii.gz"}
+
+
 def test_two_files_that_only_an_identifier_told_apart_are_refused(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

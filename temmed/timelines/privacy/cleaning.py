@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from temmed.errors import InputError
 from temmed.timelines.privacy import burned_in, containers, tables
@@ -24,8 +24,6 @@ from temmed.timelines.readers.dicom import frame_count
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-#: Licence and consent are terms of use and are carried over as they are.
-TERMS = ("licence", "license", "consent")
 _NUMBERS = re.compile(r"[\s\d.eE+-]*")
 _COPIES: dict[str, Callable[[Path, Path], list[str]]] = {
     "nifti": containers.copy_nifti,
@@ -131,23 +129,17 @@ class Cleaner:
         cells = CellCleaner(self.scrubber, self.names, self.owners)
         order: Order | None = self.scrubber.order
         if item.kind == "table":
-            tables.clean_rows(source, out, cells, order)
+            tables.clean_rows(source, out, cells, order, item.owner)
         elif item.kind == "parquet":
             tables.clean_parquet(source, out, cells, order)
         else:
-            value = self._clean_json(item, tables.load_json(source), cells)
+            value = tables.clean_json(tables.load_json(source), cells, item.owner)
             if ".jsonl" in item.path.lower():
                 text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in value)
             else:
                 text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
             tables.write_text(out, text)
         return cells.counts
-
-    def _clean_json(self, item: Item, value: Any, cells: CellCleaner) -> Any:
-        cleaned = tables.clean_json(value, cells, item.owner)
-        if isinstance(value, dict):
-            cleaned |= {name: value[name] for name in value if name.lower() in TERMS}
-        return cleaned
 
     def pixels(self, item: Item, source: Path) -> tuple[str, ...]:
         """Why there may be text in a file's pixels; empty when nothing says so."""

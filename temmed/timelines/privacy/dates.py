@@ -163,5 +163,5 @@ def _like(text: str, number: int) -> str:
     if text.isdigit():
         return f"{number % 100:02d}" if len(text) == _TWO_DIGITS < len(str(number)) else f"{number:0{len(text)}d}"
     name = _MONTHS[number - 1]
-    name = name[:_SHORT] if len(text) <= _SHORT + 1 else name
+    name = name[:_SHORT] if len(text) <= _SHORT or text.lower() == "sept" else name
     return name.upper() if text.isupper() else name.title() if text[0].isupper() else name

@@ -17,6 +17,7 @@ _UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d])")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
 _DIGITS = re.compile(r"(?<!\d)\d{7,}(?!\d)")
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_RUN = re.compile(r"[^\W_]+")
 _STAND_IN = re.compile(r"(?<![0-9A-Za-z])(?:p[0-9a-f]{12}|x[0-9a-f]{10})(?![0-9A-Za-z])|2\.25\.\d{20,39}")
 #: A part of a BIDS name whose label was chosen by the study and tells of no person.
 _LABEL = re.compile(
@@ -65,8 +66,7 @@ class Names:
         stem = _outside(_UID, stem, lambda match: stand_ins.uid(match.group()))
         stem = self._known(stem, owner)
         stem = self._dates(stem, owner)
-        stem = _outside(_DIGITS, stem, lambda match: stand_ins.other(match.group()))
-        return _outside(_WORD, stem, self._word)
+        return _outside(_RUN, stem, self._run)
 
     def _own_id(self, stem: str, owner: str | None) -> str:
         """The patient's own id as a part of a name, however short it is."""
@@ -102,8 +102,13 @@ class Names:
     def _date(self, written: str, found: dates.Found, day: date | None) -> str:
         return self.scrubber.stand_ins.other(written) if day is None else found.written(day)
 
-    def _word(self, match: re.Match[str]) -> str:
-        return match.group() if is_ordinary(match.group()) else self.scrubber.stand_ins.other(match.group().lower())
+    def _run(self, match: re.Match[str]) -> str:
+        """Letters and digits without anything between them: replaced when they hold a strange word or a long number."""
+        run = match.group()
+        strange = not all(is_ordinary(word) for word in _WORD.findall(run))
+        if strange or (_DIGITS.search(run) and dates.parse(run) is None):
+            return self.scrubber.stand_ins.other(run.lower())
+        return run
 
 
 def suffix_of(name: str) -> str:

@@ -101,6 +101,8 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 _AGE = re.compile(
     r"(?i)\b(?P<old>9[1-9]|1[0-2]\d)(?=[- ]?(?:years?|yrs?|y/?o|yo)\b)|\b(?:aged?|age:)\s+(?P<aged>9[1-9]|1[0-2]\d)\b"
 )
+#: Characters of a text that is rather a cell of a table than a sentence.
+_CELL = 32
 _WORD = re.compile(
     r"(?<![\w'’.@-])[A-ZÀ-ÖØ-Þ][a-zß-öø-ÿ]+(?:['’-]?[A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]+)*(?![\w@])|(?<!\w)(?:O|D)['’][A-Z][a-z]+"
 )
@@ -173,7 +175,9 @@ def _strange_words(text: str) -> Iterator[Span]:
         word = re.sub(r"['’]s$", "", match.group())
         strange = word.lower() not in lower and not is_ordinary(word, starts_sentence=starts)
         strange = strange and not _NAMED_AFTER.match(text, match.end())
-        if strange and beside and before is not None and not inside and not _starts(text, before):
+        # The first word of a sentence has a capital anyway; in a text as short as a cell it is a given name.
+        part = before is not None and (len(text) < _CELL or not _starts(text, before))
+        if strange and beside and part and before is not None and not inside:
             yield Span(before.start(), before.end(), "name", "[NAME]")
         inside = strange or (inside and beside)
         if inside:

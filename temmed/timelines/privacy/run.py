@@ -93,9 +93,17 @@ class _Clean:
     cleaner: Cleaner
     source: Path
     target: Path
+    skip: bool
 
-    def __call__(self, item: Item) -> Cleaned:
-        return self.cleaner.clean(item, self.source, self.target)
+    def __call__(self, item: Item) -> Cleaned | tuple[str, str]:
+        """What was done, or the file that could not be read and why."""
+        try:
+            return self.cleaner.clean(item, self.source, self.target)
+        except InputError as error:
+            if not self.skip:
+                raise
+            (self.target / self.cleaner.names.path(item.path, item.owner)).unlink(missing_ok=True)
+            return item.path, f"expected {error.expected}, found {error.found}"
 
 
 def deidentify(request: Request, progress: Progress = silent) -> Outcome:
@@ -131,7 +139,11 @@ def deidentify(request: Request, progress: Progress = silent) -> Outcome:
     outcome = Outcome(found)
     try:
         with staged_folder(request.target, request.overwrite, marker=MANIFEST) as staging:
-            outcome.cleaned.extend(run("De-identifying", _Clean(cleaner, root, staging), found.items))
+            for done in run("De-identifying", _Clean(cleaner, root, staging, request.skip_unreadable), found.items):
+                if isinstance(done, Cleaned):
+                    outcome.cleaned.append(done)
+                else:
+                    found.left_out.append(done)
             _drop(request, outcome, staging)
             _finish(request, root, staging, outcome)
             outcome.left.extend(_scan(staging, request, outcome, run))

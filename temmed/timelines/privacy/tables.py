@@ -26,6 +26,8 @@ Counts = Counter[tuple[str, str]]
 #: Cells that say that there is nothing.
 MISSING = frozenset(("", "n/a", "na", "nan", "none", "null", "x"))
 _PLAIN = re.compile(r"[-+]?\d{0,6}(?:\.\d+)?(?:[eE][-+]?\d+)?")
+#: Terms of use, hashes, and what an earlier de-identification said of itself are carried over as they are.
+_CARRIED = ("licence", "license", "consent", "deidentification", "digests", "fingerprint", "source_fingerprint")
 _OLDEST = 90
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -145,8 +147,8 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, rows[1:]
 
 
-def clean_rows(source: Path, target: Path, cleaner: CellCleaner, order: Order | None) -> None:
-    """Clean a CSV or TSV file."""
+def clean_rows(source: Path, target: Path, cleaner: CellCleaner, order: Order | None, whose: str | None = None) -> None:
+    """Clean a CSV or TSV file; rows that name no patient are those of ``whose``."""
     header, rows = read_rows(source)
     orders = [order or column_order(row[index] for row in rows if index < len(row)) for index in range(len(header))]
     out = io.StringIO(newline="")
@@ -154,7 +156,7 @@ def clean_rows(source: Path, target: Path, cleaner: CellCleaner, order: Order | 
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
     writer.writerow([cleaner.scrubber.scrub(name, None, strange=False).text for name in header])
     for row in rows:
-        owner = cleaner.owner_of(dict(zip(header, row, strict=False)))
+        owner = cleaner.owner_of(dict(zip(header, row, strict=False))) or whose
         writer.writerow(
             cleaner.clean(name, cell, owner, own) for name, cell, own in zip(header, row, orders, strict=False)
         )
@@ -236,6 +238,8 @@ def _clean_value(cleaner: CellCleaner, name: str, value: Any, owner: str | None,
 
 def clean_json(value: Any, cleaner: CellCleaner, owner: str | None, key: str = "") -> Any:
     """Clean what a JSON file holds; a key that is an attribute of DICOM is treated as the profile says."""
+    if key.lower() in _CARRIED:
+        return value
     if isinstance(value, dict):
         own = (
             cleaner.owner_of({name: str(cell) for name, cell in value.items() if isinstance(cell, (str, int))}) or owner
