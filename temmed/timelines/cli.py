@@ -364,3 +364,5 @@ def view(
 
 if find_spec("temmed.timelines.importers") is not None and find_spec("temmed.timelines.importers.cli") is not None:
     app.add_typer(import_module("temmed.timelines.importers.cli").app, name="import")
+if find_spec("temmed.timelines.privacy") is not None:
+    import_module("temmed.timelines.privacy.cli").register(app)

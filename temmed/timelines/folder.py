@@ -18,6 +18,7 @@ from temmed.errors import InputError
 from temmed.files import atomic_write
 from temmed.timelines import tables as table_io
 from temmed.timelines.pixels import read_frames
+from temmed.timelines.privacy.access import record_opening
 from temmed.timelines.problems import Problems
 from temmed.timelines.schema import FORMAT, SCHEMA
 from temmed.timelines.validate import check_tables, image_path, referenced_paths
@@ -127,6 +128,7 @@ class Timeline:
             provenance=raw.get("provenance") or {},
             fingerprint=digests.fingerprint,
         )
+        record_opening(root, meta.fingerprint)
         return cls(root, meta, tables, problems, str(raw.get("fingerprint", "")))
 
     def table(self, name: str) -> pd.DataFrame:

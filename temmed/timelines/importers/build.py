@@ -17,7 +17,7 @@ from temmed.errors import InputError
 from temmed.files import atomic_write, resumable_folder
 from temmed.processes import map_in_processes
 from temmed.timelines.importers.placing import WORTH_PROCESSES, Part, Progress, copy_files, link_slices, place
-from temmed.timelines.importers.plan import Options, Plan, PlannedSequence, relative
+from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, relative
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
 
@@ -119,7 +119,7 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
         InputError: the source, the target or the user's files cannot be used. Nothing is written.
     """
     _check(request)
-    run = _mapper(request.options.workers, progress)
+    run = mapper(request.options.workers, progress)
     plan = importer.plan(request.source, request.options, run)
     if not plan.sequences:
         raise InputError(
@@ -193,7 +193,9 @@ def _check(request: Request) -> None:
         read_events(request.events)
 
 
-def _mapper(workers: int, progress: Progress) -> Callable[[str, Callable[[Any], Any], Sequence[Any]], list[Any]]:
+def mapper(workers: int, progress: Progress) -> Mapper:
+    """What calls a function on every item in that many processes, and tells how far it is."""
+
     def run(label: str, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         results = []
         progress(label, 0, len(items))
