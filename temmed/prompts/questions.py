@@ -90,8 +90,8 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "Which frame shows end-systole of beat {beat}?",
     ),
     "event_diastole": (
-        "At which frame is the {finding} largest in beat {beat}?",
-        "Which frame shows end-diastole of beat {beat}?",
+        "At which frame is the {finding} largest after the end-systole of beat {beat}?",
+        "Which frame shows the end-diastole that follows beat {beat}?",
     ),
     "event_arrival": (
         "At which frame has contrast arrived in the {finding}?",

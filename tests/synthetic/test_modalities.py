@@ -21,7 +21,10 @@ NAMES = [*modality_names(), MIXED]
 #: Content fingerprints of 18 patients of 32 pixels with seed 0, for the versions pinned in requirements.txt. When a set
 #: changes on purpose, raise `VERSION` in temmed/timelines/synthetic/generate.py and put here what the test prints.
 PINNED = {
-    "ct": "1ee4d71d7c81e58633dc29f6ba42aa34",
+    "ct": "da3fd3fc0a994b4df4d64c9aa4e625de",
+    "cxr": "ccd2b759293ba0069dee57805272af36",
+    "mixed": "3208b172a1546ca4de72741b33531bf5",
+    "ultrasound": "d38537648d34ca10c406b5c76b9ac5df",
 }
 Built = Callable[[str], Timeline]
 
@@ -83,7 +86,8 @@ def test_stated_errors_are_positive_and_only_where_there_is_a_size(built: Built,
     assert (errors["value"] > 0).all()
     sizes = table[(table["unit"] == "mm") & (table["value"] > 0)].set_index(["finding_id", "position"]).index
     assert pd.MultiIndex.from_frame(errors[["finding_id", "position"]]).isin(sizes).all()
-    assert len(errors) > 0
+    # What can be read from speckle is not derived, and so not stated.
+    assert len(errors) > 0 or name == "ultrasound"
 
 
 @pytest.mark.parametrize("name", modality_names())

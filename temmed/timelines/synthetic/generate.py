@@ -43,9 +43,7 @@ class _Drawn(NamedTuple):
     errors: np.ndarray
 
 
-def _render_chunk(
-    staging: Path, seed: int, shape: tuple[int, ...], files: str | None, chunk: _Chunk
-) -> tuple[str, list[_Drawn]]:
+def _render_chunk(staging: Path, seed: int, shape: tuple[int, ...], files: str | None, chunk: _Chunk) -> list[_Drawn]:
     """Worker: render some patients into ``staging/images``."""
     modality = find_modality(chunk.modality)
     drawn = []
@@ -53,7 +51,7 @@ def _render_chunk(
         course = modality.draw(seed, index, len(shape))
         target = Target(staging, sequence_id(index), files or modality.files[0])
         drawn.append(_Drawn(course, *modality.render(seed, course, shape, target)))
-    return chunk.modality, drawn
+    return drawn
 
 
 def generate(
@@ -105,7 +103,7 @@ def generate(
                 drawn: list[_Drawn] = []
                 work = partial(_render_chunk, staging, seed, shape, files)
                 with closing(map_in_processes(work, chunks, workers)) as rendered:
-                    for _, chunk in rendered:
+                    for chunk in rendered:
                         drawn += chunk
                         bar.update(len(chunk))
                 for one in drawn:

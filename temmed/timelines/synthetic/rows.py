@@ -49,12 +49,14 @@ def report_rows(index: int, times: NDArray[np.float64], written: tuple[list[dict
         position = report["position"]
         own = {"report_id": f"{sequence}-r{position}", "sequence_id": sequence, "patient_id": patient}
         rows["reports"].append({**own, **report, "time": times[position], "kind": "report"})
+    written_at = {report["position"] for report in reports}
     for statement in statements:
+        cited = statement["consistent"] and statement["position"] in written_at
         told: dict[str, str | None] = {
             "statement_id": f"st{len(rows['statements']):07d}",
             "sequence_id": sequence,
             "finding_id": finding_id(index, statement.pop("finding")),
-            "report_id": f"{sequence}-r{statement['position']}" if statement["consistent"] else None,
+            "report_id": f"{sequence}-r{statement['position']}" if cited else None,
         }
         rows["statements"].append({**told, **statement})
 
