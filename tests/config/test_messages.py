@@ -22,6 +22,7 @@ MISTAKES = [
     (["data.batch_size=many"], "data.batch_size", "expected a whole number, found 'many'"),
     (["data.batch_size=2.5"], "data.batch_size", "expected a whole number, found '2.5'"),
     (["data.cache_features=maybe"], "data.cache_features", "expected true or false"),
+    (["data=ct", "data.windows={ct: [lungs]}"], "data.windows.ct", "found 'lungs'"),
     (["data.split=3"], "data.split", "Set its keys one by one: by, seed, fractions."),
     (["data.batch_size=0"], "data.batch_size", "expected at least 1, found 0"),
     (["data=folder"], "data.root", "give data.root=VALUE"),

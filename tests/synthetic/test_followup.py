@@ -13,6 +13,8 @@ from temmed.timelines.schema import horizon_bin
 from temmed.timelines.synthetic.courses import Course, draw_course
 from temmed.timelines.synthetic.followup import MEASURABLE, baseline_position, response
 from temmed.timelines.synthetic.modalities.ct import PLAN
+from temmed.timelines.synthetic.modalities.cxr import PLAN as RADIOGRAPHS
+from temmed.timelines.synthetic.plan import Plan
 from temmed.timelines.synthetic.questions import draw_questions
 
 KINDS = ("response", "new_finding", "comparison")
@@ -141,3 +143,14 @@ def test_the_asked_image_does_not_tell(courses: list[Course], questions: pd.Data
     guess = cross_val_predict(model, features, asked["answer"], groups=asked["course"], cv=GroupKFold(4))
     chance = asked["answer"].value_counts(normalize=True).max()
     assert np.mean(guess == asked["answer"].to_numpy()) < chance + 0.07
+
+
+@pytest.mark.parametrize("patients", [1, 2, 5])
+@pytest.mark.parametrize("plan", [PLAN, RADIOGRAPHS], ids=["ct", "cxr"])
+def test_small_sets_keep_few_questions_or_none(patients: int, plan: Plan) -> None:
+    for seed in range(6):
+        drawn = [draw_course(seed, index, 2, plan) for index in range(patients)]
+        asked = draw_questions(drawn, seed, KINDS)
+        for answers, choices in (("response", RESPONSE_CHOICES), ("comparison", COMPARISON_CHOICES)):
+            counts = asked.loc[asked["task"] == answers, "answer"].value_counts()
+            assert len(counts) in (0, len(choices))

@@ -164,6 +164,8 @@ def new_finding_questions(courses: list[Course], rng: np.random.Generator) -> li
                 rows.append((*common, template, int(not appeared), last - first))
             if len(appeared) == 1:
                 since.append((number, first, last, appeared[0]))
+    if not rows:
+        return []
     columns = ["course", "first", "last", "gap", "size_last", "others", "kind", "template", "verdict", "steps"]
     table = pd.DataFrame(rows, columns=columns)
     wanted = PER_SEQUENCE["new_finding"] / 2 * len(courses)
@@ -199,6 +201,8 @@ def _since(
         if len(moments) > 1:
             truth = int(np.argmax(courses[number].findings[which].diameters[moments] > 0))
             entries.append((number, first, last, which, len(moments), truth))
+    if not entries:
+        return []
     table = pd.DataFrame(entries, columns=["course", "first", "last", "finding", "moments", "truth"])
     table = table.iloc[rng.permutation(len(table))]
     counts = table.groupby(["moments", "truth"]).size().unstack("truth", fill_value=0)
@@ -272,6 +276,8 @@ def comparison_questions(courses: list[Course], rng: np.random.Generator) -> lis
     if len(parts) < 2:
         return []
     table = pd.concat(parts, ignore_index=True)
+    if table.empty:  # too few patients for a single balanced cell
+        return []
     # The same number of each answer in each horizon bin: the two parts were balanced by themselves.
     counts = table.groupby(["bin", "verdict"]).size().unstack("verdict", fill_value=0)
     least = counts.reindex(columns=range(len(COMPARISON_CHOICES)), fill_value=0).min(axis=1)
