@@ -23,6 +23,7 @@ from temmed.config.targets import signature
 from temmed.config.wording import nearest, one_of, suggestion
 from temmed.errors import InputError
 from temmed.timelines.recipe import Recipe, as_override
+from temmed.timelines.windows import read_windows
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 #: Stands for a value that is known only when the run has its folder.
@@ -118,6 +119,8 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         len(value) != rule.shares or min(value) <= 0 or not math.isclose(math.fsum(value), 1.0, abs_tol=1e-6)
     ):
         refuse(f"{rule.shares} positive numbers that sum to 1")
+    if rule.windows:
+        read_windows(OmegaConf.to_container(value), where)  # type: ignore[arg-type]  # a mapping, by its type
     if rule.exists == "file" and not Path(value).is_file():
         refuse("an existing file", "Check the path.")
     if rule.exists == "folder" and not Path(value).is_dir():

@@ -31,6 +31,7 @@ class Rule:
         shares: a list of positive numbers, as many as this, that sum to 1.
         exists: the path must lead to a ``file`` or a ``folder``.
         divides: the key of a whole number of which the value must be a divisor.
+        windows: the value gives windows by modality.
     """
 
     minimum: float | None = None
@@ -42,6 +43,7 @@ class Rule:
     shares: int = 0
     exists: str = ""
     divides: str = ""
+    windows: bool = False
 
 
 def rule(**conditions: Any) -> dict[str, Rule]:
@@ -80,6 +82,7 @@ class DataConfig:
     patients: int | None = field(default=MISSING, metadata=rule(minimum=1))
     size: int = field(default=MISSING, metadata=rule(minimum=8))
     spatial_dims: int = field(default=MISSING, metadata=rule(choices=(2, 3)))
+    windows: dict[str, Any] | None = field(default=MISSING, metadata=rule(windows=True))
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
     overwrite: bool = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)

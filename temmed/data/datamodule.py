@@ -45,6 +45,7 @@ class DataSettings:
     patients: int | None = None
     size: int = 64
     spatial_dims: int = 2
+    windows: Mapping[str, Any] | None = None
     seed: int = 0
     overwrite: bool = False
     split: Mapping[str, Any] = field(default_factory=lambda: {"by": "patient", "seed": 0, "fractions": [0.6, 0.1, 0.3]})
@@ -88,13 +89,14 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
     )
 
 
-def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
+def fit(timeline: Timeline, split: Split, size: int, windows: Mapping[str, Any] | None = None) -> Fitted:
     """Fit vocabulary, channels, normalisation and the scale of values to the train subset.
 
     Args:
         timeline: the data.
         split: whose train subset is used, and nothing else.
         size: images are resized to ``size`` pixels along rows and columns.
+        windows: for a modality, the windows that become channels.
 
     Raises:
         InputError: the train subset has no images.
@@ -111,15 +113,14 @@ def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
         for column in of_train
         for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
     )
-    channels, mean, deviation, spatial = _normalisation(timeline, last, size)
+    channels, mean, deviation, spatial = _normalisation(ImageSource(timeline, windows), last, size)
     values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
-    return Fitted(tokenizer, channels, mean, deviation, spatial, ValueScale.fit(values))
+    return Fitted(tokenizer, channels, mean, deviation, spatial, ValueScale.fit(values), dict(windows or {}))
 
 
 def _normalisation(
-    timeline: Timeline, last: Mapping[str, int], size: int
+    source: ImageSource, last: Mapping[str, int], size: int
 ) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    source = ImageSource(timeline)
     pixels: dict[str, list[np.ndarray]] = {}
     spatial: tuple[int, ...] | None = None
     for sequence in sorted(last)[:: max(1, len(last) // _SAMPLE)]:
@@ -131,7 +132,7 @@ def _normalisation(
                     spatial = spatial or (*(min(n, _MOST_SLICES) for n in image.shape[:-2]), size, size)
     if spatial is None:
         raise InputError(
-            "images in the train subset", "none", str(timeline.root), "Check the images table and the split."
+            "images in the train subset", "none", str(source.root), "Check the images table and the split."
         )
     channels = tuple(sorted(pixels))
     totals = [np.sum(pixels[channel], axis=0) for channel in channels]
@@ -192,7 +193,7 @@ class TimelineDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             self._datasets[key] = SequenceDataset(
                 self.records(subset),
-                ImageSource(self.timeline),
+                ImageSource(self.timeline, self.fitted.windows),
                 self.fitted,
                 inputs=cast(Inputs, self.settings.inputs),
                 reports=cast(Any, self.settings.reports),

@@ -56,12 +56,22 @@ def _grid(console: Console, rows: list[tuple[str, ...]], numbers: bool = False) 
 
 @app.command()
 def synth(
-    modality: Annotated[str, typer.Argument(metavar="MODALITY", help="What to imitate: mri.", show_default=False)],
+    modality: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODALITY",
+            help="What to imitate: ct, cxr, mri, ultrasound, or mixed for all of them.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
     patients: Annotated[int, typer.Option(help="How many patients, one sequence each.", min=1)] = 3200,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal data.")] = 0,
-    size: Annotated[int | None, typer.Option(help="Pixels along each side.", show_default="64, or 32 in 3D")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels along each side.", show_default="the modality's own")] = None,
     dims: Annotated[int, typer.Option(help="2 for slices, 3 for volumes.", min=2, max=3)] = 2,
+    files: Annotated[
+        str | None, typer.Option(help="How ultrasound is written: dicom or avi.", show_default="the modality's own")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", min=1, show_default="all cores")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a timeline folder that is there.")] = False,
 ) -> None:
@@ -76,6 +86,7 @@ def synth(
         size=size,
         spatial_dims=dims,
         workers=workers,
+        files=files,
         overwrite=overwrite,
     )
     console = _console()

@@ -28,6 +28,7 @@ MISTAKES = [
     (["data.split.by=site"], "data.split.site", "For example: data.split.site=NAME."),
     (["data.split.few_shots=4"], "data.split.few_shots", "Did you mean 'few_shot'?"),
     (["--multirun", "data.split.by=kfold", "data.split.folds=3", "data.split.fold=0,3"], "data.split.fold", "0 … 2"),
+    (["data=ct", "data.windows={ct: [lungs]}"], "data.windows.ct", "found 'lungs'"),
     (["data.batch_size=0"], "data.batch_size", "expected at least 1, found 0"),
     (["data=folder"], "data.root", "give data.root=VALUE"),
     (["model.temporal.capcity=4"], "model.temporal.capcity", "Did you mean 'capacity'?"),
