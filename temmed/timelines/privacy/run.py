@@ -12,7 +12,8 @@ from typing import Any
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
-from temmed.timelines.importers.build import Progress, mapper, silent
+from temmed.timelines.importers.build import mapper, silent
+from temmed.timelines.importers.placing import Progress
 from temmed.timelines.privacy import scan as scanning
 from temmed.timelines.privacy.cleaning import Cleaned, Cleaner
 from temmed.timelines.privacy.dates import Order
