@@ -44,13 +44,13 @@ FROZEN = (
     "data.batch_size=16",
 )
 OTHERS: dict[str, tuple[str, ...]] = {
-    "memory_fusion": ("model=memory_fusion", *epochs(6)),
-    "temporal_transformer": ("model=temporal_transformer", *epochs(6)),
+    "memory_fusion": ("model=memory_fusion", *epochs(5)),
+    "temporal_transformer": ("model=temporal_transformer", *epochs(5)),
     "probe_text": ("model=memory_fusion", "experiment=probe_text", *epochs(1)),
     "probe_asked_image": ("model=memory_fusion", "experiment=probe_asked_image", *epochs(1)),
     "probe_prior_image": ("model=memory_fusion", "experiment=probe_prior_image", *epochs(1)),
-    "difference": ("model=difference", *epochs(6)),
-    "mean_pool": ("model=mean_pool", *epochs(6)),
+    "difference": ("model=difference", *epochs(5)),
+    "mean_pool": ("model=mean_pool", *epochs(5)),
 }
 #: Rows that are trained only if asked for.
 EXTRA = ("difference", "mean_pool")

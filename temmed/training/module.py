@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -169,11 +170,17 @@ class TimelineModule(pl.LightningModule):
                 )
         return Rows(answers, events)
 
+    def _fused(self, optimizer: Callable[..., torch.optim.Optimizer]) -> dict[str, bool]:
+        """One kernel for all parameters where the optimizer has it, unless mixed precision would refuse to clip."""
+        argument = inspect.signature(optimizer).parameters.get("fused")
+        unset = argument is not None and argument.default is None
+        return {"fused": True} if unset and self.trainer.precision == "32-true" else {}
+
     def configure_optimizers(self) -> Any:
         """The optimizer over all parameters that are not frozen, and its schedule by step."""
         if self._optimizer is None or self._scheduler is None:
             raise RuntimeError("This module was loaded to predict: it has no optimizer.")
-        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad], **self._fused(self._optimizer))
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         self._early_steps = _EARLY * steps
         scheduler = self._scheduler(optimizer, total_steps=steps)

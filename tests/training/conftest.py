@@ -30,6 +30,7 @@ QUIET = {
     "enable_model_summary": False,
 }
 TASKS = ["event", "progression"]
+SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -49,15 +50,20 @@ def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callab
 def make_module(
     model_config: Callable[..., dict[str, Any]], fitted: Fitted, tiny_timeline: Timeline
 ) -> Callable[..., TimelineModule]:
-    """``make_module(seed, temporal)``: fresh weights, SGD with rate 0.1."""
+    """``make_module(seed, temporal)``: fresh weights, SGD with rate 0.1 unless another optimizer is given."""
 
-    def make(seed: int = 0, temporal: str = "memory_fusion", vocabulary: Fitted = fitted) -> TimelineModule:
+    def make(
+        seed: int = 0,
+        temporal: str = "memory_fusion",
+        vocabulary: Fitted = fitted,
+        optimizer: Callable[..., torch.optim.Optimizer] = SGD,
+    ) -> TimelineModule:
         torch.manual_seed(seed)
         return TimelineModule(
             model_config(temporal),
             vocabulary.to_dict(),
             {"tasks": TASKS, "dataset": {"fingerprint": tiny_timeline.meta.fingerprint}},
-            optimizer=partial(torch.optim.SGD, lr=0.1),
+            optimizer=optimizer,
             scheduler=constant,
         )
 

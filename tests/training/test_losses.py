@@ -106,7 +106,8 @@ def test_mean_over_processes_is_the_loss_of_the_joined_batch(
     def losses(batch_size: int, world: int) -> list[Tensor]:
         batches = list(make_loader(batch_size))
         everywhere = torch.stack([count_items(batch) for batch in batches]).sum(dim=0)
-        monkeypatch.setattr(module, "_trainer", SimpleNamespace(world_size=world, accumulate_grad_batches=1))
+        trainer = SimpleNamespace(world_size=world, accumulate_grad_batches=1, global_step=0)
+        monkeypatch.setattr(module, "_trainer", trainer)
         monkeypatch.setattr(module, "_sum_over_processes", lambda counts: everywhere)
         assert len(batches) == world
         return [module.training_step(batch, 0) for batch in batches]

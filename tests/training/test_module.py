@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
@@ -114,3 +115,29 @@ def test_sizes_weigh_less_until_a_quarter_of_the_steps_is_done(
     steps = trainer.global_step
     assert seen == [(step, early if step < steps / 4 else late) for step in range(steps)]
     assert {weight for _, weight in seen} == {early, late}
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision", "fused"),
+    [({}, "32-true", True), ({}, "bf16-mixed", None), ({"fused": False}, "32-true", False)],
+)
+def test_the_optimizer_is_fused_unless_refused_or_mixed(
+    make_module: Callable[..., TimelineModule],
+    make_data: Callable[[], TimelineDataModule],
+    settings: dict[str, bool],
+    precision: str,
+    fused: bool | None,
+) -> None:
+    module = make_module(optimizer=partial(torch.optim.AdamW, **settings))
+    trainer = pl.Trainer(
+        **QUIET, max_steps=1, precision=precision, gradient_clip_val=1.0, use_distributed_sampler=False
+    )
+    trainer.fit(module, datamodule=make_data())
+    assert trainer.optimizers[0].defaults["fused"] is fused
+
+
+def test_an_optimizer_that_cannot_be_fused_trains(
+    make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
+) -> None:
+    module = make_module(optimizer=partial(torch.optim.RMSprop, lr=0.01))
+    pl.Trainer(**QUIET, max_steps=1, use_distributed_sampler=False).fit(module, datamodule=make_data())
