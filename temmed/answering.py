@@ -84,7 +84,7 @@ class Asker:
     def __init__(self, checkpoint: Path, root: Path) -> None:
         self.module: TimelineModule = load_module(checkpoint)
         self.timeline = Timeline.open(root)
-        self.source = ImageSource(self.timeline)
+        self.source = ImageSource(self.timeline, self.module.fitted.windows)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
         self.split = _whole(self.timeline)

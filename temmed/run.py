@@ -38,7 +38,7 @@ from temmed.measuring.subset import answer_subset
 from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, keep_split
+from temmed.timelines.splits import Split, keep_split, reopen_split, seen_before
 from temmed.training.checkpoint import AtomicCheckpointIO, load_module, read_checkpoint, start_from
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict
@@ -86,12 +86,12 @@ def _train(config: DictConfig) -> dict[str, float]:
     if not timeline.has("questions"):
         raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
-    fitted = fit(timeline, split, settings.size)
+    fitted = fit(timeline, split, settings.size, settings.windows)
     model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {
         "dataset": {"name": timeline.meta.name, "fingerprint": timeline.meta.fingerprint, "root": str(timeline.root)},
-        "split": _split_record(split),
+        "split": split.record,
         "data": _plain(config.data),
         "tasks": sorted(questions.loc[questions["choices"].notna(), "task"].unique().tolist()),
         "seed": int(config.seed),
@@ -204,10 +204,14 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     if config.data.split is not None:
         split = load_named_split(timeline, config.data.split)
     else:
-        split = find_split(timeline, settings)
+        split = reopen_split(timeline, provenance["split"])
     elsewhere = config.data.root is not None and config.data.split is not None
     if not elsewhere:
         _check_same_data(content, timeline, split, config.ckpt_path)
+    elif config.subset != "train" and timeline.meta.fingerprint == provenance["dataset"]["fingerprint"]:
+        trained = reopen_split(timeline, provenance["split"])
+        _check_same_data(content, timeline, trained, config.ckpt_path)
+        _check_unseen(trained, split, config.subset, timeline)
     run = Path(config.ckpt_path).absolute().parent.parent
     folder = Path(config.out) if config.out is not None else run / "evaluations" / config.subset
     metrics = judge(module, timeline, split, settings, config.subset, folder, config)
@@ -302,10 +306,6 @@ def _finish(trainer: pl.Trainer) -> None:
         wandb.finish()
 
 
-def _split_record(split: Split) -> dict[str, Any]:
-    return {"name": split.name, "rule": split.rule, "seed": split.seed, "fingerprint": split.fingerprint}
-
-
 def _record(config: DictConfig, temporal: str, parameters: int, timeline: Timeline, split: Split) -> dict[str, Any]:
     return {
         "name": config.name,
@@ -316,7 +316,7 @@ def _record(config: DictConfig, temporal: str, parameters: int, timeline: Timeli
         "tags": list(config.tags),
         "dataset_root": str(timeline.root.absolute()),
         "dataset_fingerprint": timeline.meta.fingerprint,
-        "split": {**_split_record(split), "path": f"splits/{split.name}.csv"},
+        "split": {**split.record, "path": f"splits/{split.name}.csv"},
         "n_parameters": parameters,
         **describe_environment(),
     }
@@ -335,6 +335,16 @@ def _check_same_data(content: Mapping[str, Any], timeline: Timeline, split: Spli
                 str(path),
                 "Use that data again; to judge on other data, give both data.root and data.split to evaluate.py.",
             )
+
+
+def _check_unseen(trained: Split, split: Split, subset: str, timeline: Timeline) -> None:
+    if seen := seen_before(trained, split, subset, timeline):
+        raise InputError(
+            f"a {subset} subset that had no part in the training with the split {trained.name}",
+            f"{len(seen)} that had, such as {', '.join(seen[:3])}",
+            f"{timeline.root}, split {split.name}",
+            "Judge on the split of the training, or train with this one.",
+        )
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:

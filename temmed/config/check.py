@@ -18,10 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from temmed.config.annotations import fits, in_words
-from temmed.config.schema import GIVEN_AT_RUN_TIME, TARGET_RULES, Rule
+from temmed.config.schema import GIVEN_AT_RUN_TIME, TARGET_RULES, Rule, SplitConfig
 from temmed.config.targets import signature
 from temmed.config.wording import nearest, one_of, suggestion
 from temmed.errors import InputError
+from temmed.timelines.recipe import Recipe, as_override
+from temmed.timelines.windows import read_windows
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 #: Stands for a value that is known only when the run has its folder.
@@ -37,6 +39,9 @@ def check(config: DictConfig) -> None:
     schema = OmegaConf.get_type(config)
     if dataclasses.is_dataclass(schema):
         _check_fixed(config, schema, "")
+    split = OmegaConf.select(config, "data.split")
+    if OmegaConf.get_type(split) is SplitConfig:
+        Recipe.of({str(key): _value(split, str(key), as_override(str(key))) for key in split}).check(as_override)
     for key, rule in TARGET_RULES.items():
         path, _, last = key.rpartition(".")
         node = OmegaConf.select(config, path)
@@ -114,6 +119,8 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         len(value) != rule.shares or min(value) <= 0 or not math.isclose(math.fsum(value), 1.0, abs_tol=1e-6)
     ):
         refuse(f"{rule.shares} positive numbers that sum to 1")
+    if rule.windows:
+        read_windows(OmegaConf.to_container(value), where)  # type: ignore[arg-type]  # a mapping, by its type
     if rule.exists == "file" and not Path(value).is_file():
         refuse("an existing file", "Check the path.")
     if rule.exists == "folder" and not Path(value).is_dir():

@@ -14,6 +14,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from temmed.timelines.recipe import RULES
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -29,6 +31,7 @@ class Rule:
         shares: a list of positive numbers, as many as this, that sum to 1.
         exists: the path must lead to a ``file`` or a ``folder``.
         divides: the key of a whole number of which the value must be a divisor.
+        windows: the value gives windows by modality.
     """
 
     minimum: float | None = None
@@ -40,6 +43,7 @@ class Rule:
     shares: int = 0
     exists: str = ""
     divides: str = ""
+    windows: bool = False
 
 
 def rule(**conditions: Any) -> dict[str, Rule]:
@@ -55,9 +59,17 @@ NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._+-]*", "meaning": "letters, digits a
 class SplitConfig:
     """How patients, or time, are divided into train, val and test."""
 
-    by: str = field(default=MISSING, metadata=rule(choices=("patient", "time", "patient_time")))
+    by: str = field(default=MISSING, metadata=rule(choices=RULES))
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
     fractions: list[float] = field(default=MISSING, metadata=rule(shares=3))
+    stratify: list[str] = MISSING
+    folds: int | None = MISSING
+    fold: int | None = MISSING
+    site: str | None = MISSING
+    name: str | None = field(default=MISSING, metadata=rule(**NAME))
+    together: str | None = field(default=MISSING, metadata=rule(exists="file"))
+    few_shot: int | None = MISSING
+    few_shot_per: str | None = MISSING
 
 
 @dataclass
@@ -70,6 +82,7 @@ class DataConfig:
     patients: int | None = field(default=MISSING, metadata=rule(minimum=1))
     size: int = field(default=MISSING, metadata=rule(minimum=8))
     spatial_dims: int = field(default=MISSING, metadata=rule(choices=(2, 3)))
+    windows: dict[str, Any] | None = field(default=MISSING, metadata=rule(windows=True))
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
     overwrite: bool = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)

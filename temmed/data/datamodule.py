@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,11 @@ from temmed.data.samplers import EpochBatchSampler, WindowLoader
 from temmed.data.tokenizer import Tokenizer
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, get_split, load_split
+from temmed.timelines.recipe import as_override
+from temmed.timelines.splits import Recipe, Split, load_split
+from temmed.timelines.splits import find_split as find
 
+_LOG = logging.getLogger(__name__)
 #: Sequences from which the mean and deviation of the channels are estimated.
 _SAMPLE = 200
 #: Most slices of a volume that a model is given.
@@ -41,6 +45,7 @@ class DataSettings:
     patients: int | None = None
     size: int = 64
     spatial_dims: int = 2
+    windows: Mapping[str, Any] | None = None
     seed: int = 0
     overwrite: bool = False
     split: Mapping[str, Any] = field(default_factory=lambda: {"by": "patient", "seed": 0, "fractions": [0.6, 0.1, 0.3]})
@@ -84,13 +89,14 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
     )
 
 
-def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
+def fit(timeline: Timeline, split: Split, size: int, windows: Mapping[str, Any] | None = None) -> Fitted:
     """Fit vocabulary, channels, normalisation and the scale of values to the train subset.
 
     Args:
         timeline: the data.
         split: whose train subset is used, and nothing else.
         size: images are resized to ``size`` pixels along rows and columns.
+        windows: for a modality, the windows that become channels.
 
     Raises:
         InputError: the train subset has no images.
@@ -107,15 +113,14 @@ def fit(timeline: Timeline, split: Split, size: int) -> Fitted:
         for column in of_train
         for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
     )
-    channels, mean, deviation, spatial = _normalisation(timeline, last, size)
+    channels, mean, deviation, spatial = _normalisation(ImageSource(timeline, windows), last, size)
     values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
-    return Fitted(tokenizer, channels, mean, deviation, spatial, ValueScale.fit(values))
+    return Fitted(tokenizer, channels, mean, deviation, spatial, ValueScale.fit(values), dict(windows or {}))
 
 
 def _normalisation(
-    timeline: Timeline, last: Mapping[str, int], size: int
+    source: ImageSource, last: Mapping[str, int], size: int
 ) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    source = ImageSource(timeline)
     pixels: dict[str, list[np.ndarray]] = {}
     spatial: tuple[int, ...] | None = None
     for sequence in sorted(last)[:: max(1, len(last) // _SAMPLE)]:
@@ -127,7 +132,7 @@ def _normalisation(
                     spatial = spatial or (*(min(n, _MOST_SLICES) for n in image.shape[:-2]), size, size)
     if spatial is None:
         raise InputError(
-            "images in the train subset", "none", str(timeline.root), "Check the images table and the split."
+            "images in the train subset", "none", str(source.root), "Check the images table and the split."
         )
     channels = tuple(sorted(pixels))
     totals = [np.sum(pixels[channel], axis=0) for channel in channels]
@@ -188,7 +193,7 @@ class TimelineDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             self._datasets[key] = SequenceDataset(
                 self.records(subset),
-                ImageSource(self.timeline),
+                ImageSource(self.timeline, self.fitted.windows),
                 self.fitted,
                 inputs=cast(Inputs, self.settings.inputs),
                 reports=cast(Any, self.settings.reports),
@@ -257,7 +262,7 @@ def no_questions(timeline: Timeline, subset: str, split: Split | None) -> InputE
         f"questions in the {subset} subset",
         f"none ({len(timeline.table('questions'))} in all subsets together)",
         f"{root}, split {split.name}",
-        "Add patients or questions, or choose other data.split.fractions.",
+        "Add patients or questions, or choose another data.split.",
     )
 
 
@@ -269,9 +274,18 @@ def require_questions(timeline: Timeline, split: Split, *subsets: str) -> None:
 
 
 def find_split(timeline: Timeline, settings: DataSettings) -> Split:
-    """The split of the settings: loaded if it was written before, else made and not yet written."""
-    rule = settings.split
-    return get_split(timeline, rule["by"], int(rule["seed"]), tuple(rule["fractions"]), keep=False)
+    """The split of the settings: loaded if it was written before, else made and not yet written.
+
+    Raises:
+        InputError: the settings contradict each other or the data, or the written split is of other data.
+    """
+    recipe = Recipe.of(settings.split)
+    recipe.check(as_override)
+    split = find(timeline, recipe)
+    whole = split if recipe.few_shot is None else split.companions[0]
+    if recipe.by in ("site", "file") and (patients := whole.left_out(timeline)["patient_id"].nunique()):
+        _LOG.warning("%d patients are wholly or partly in no subset of the split %s.", patients, split.name)
+    return split
 
 
 def load_named_split(timeline: Timeline, name: str) -> Split:

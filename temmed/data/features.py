@@ -100,7 +100,7 @@ def _build(
 ) -> None:
     images = timeline.table("images")[["sequence_id", "position"]].drop_duplicates()
     index = [(str(s), int(p)) for s, p in images.itertuples(index=False, name=None)]
-    source = ImageSource(timeline)
+    source = ImageSource(timeline, fitted.windows)
     with staged_folder(folder, overwrite=True, marker="index.json") as staging:
         _write(staging / "features.npy", index, source, fitted, encode, batch_size, progress)
         (staging / "index.json").write_text(json.dumps(index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Fitted:
         deviation: of each channel.
         spatial: size of the images, ``(H, W)`` or ``(D, H, W)``.
         values: the scale of numeric answers.
+        windows: for a modality, the windows that became channels.
     """
 
     tokenizer: Tokenizer
@@ -67,6 +68,7 @@ class Fitted:
     deviation: tuple[float, ...]
     spatial: tuple[int, ...]
     values: ValueScale
+    windows: dict[str, list[Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for a checkpoint."""
@@ -82,6 +84,7 @@ class Fitted:
             deviation=tuple(saved["deviation"]),
             spatial=tuple(saved["spatial"]),
             values=ValueScale(**saved["values"]),
+            windows=saved.get("windows", {}),
         )
 
 

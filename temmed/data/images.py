@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.pixels import read_frames
 from temmed.timelines.validate import image_path
+from temmed.timelines.windows import read_windows
 
 _RGB = ("red", "green", "blue")
 
@@ -24,10 +27,15 @@ class ImageSource:
 
     Args:
         timeline: the data.
+        windows: for a modality, the windows that become channels of the tensor in place of the image itself, as
+            `temmed.timelines.windows.read_windows` takes them.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, windows: Mapping[str, Sequence[Any]] | None = None) -> None:
         images = timeline.table("images")
+        known = read_windows(windows)
+        modalities = timeline.table("sequences").set_index("sequence_id")["modality"]
+        self._windows = {key: known[name] for key, name in modalities.items() if name in known}
         self.root: Path = timeline.root
         dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
         self._dims = dims.astype(int).to_dict()
@@ -38,7 +46,9 @@ class ImageSource:
             self._rows.setdefault(sequence, []).append((int(position), channel, path, frame))
 
     def read(self, sequence_id: str, positions: set[int] | None = None) -> dict[int, dict[str, NDArray]]:
-        """Pixels by position and tensor channel; a colour image becomes three channels.
+        """Pixels by position and tensor channel.
+
+        A colour image becomes three channels, and an image of a modality with windows one channel for each of them.
 
         Args:
             sequence_id: the sequence.
@@ -59,7 +69,11 @@ class ImageSource:
                 pixels.extend(read_frames(file, [row[2] for row in framed]))  # type: ignore[misc]
             for (position, channel, _), image in zip([*whole, *framed], pixels, strict=True):
                 slot = found.setdefault(position, {})
-                if image.ndim == dims + 1:
+                if image.ndim == dims and sequence_id in self._windows:
+                    for name, centre, width in self._windows[sequence_id]:
+                        scaled = (np.asarray(image, dtype=np.float32) - (centre - width / 2)) / width
+                        slot[f"{channel}.{name}"] = scaled.clip(0, 1)
+                elif image.ndim == dims + 1:
                     slot.update({f"{channel}.{name}": image[..., n] for n, name in enumerate(_RGB)})
                 elif image.ndim == dims:
                     slot[channel] = image
@@ -81,7 +95,7 @@ def check_images(timeline: Timeline, fitted: Fitted) -> None:
     Raises:
         InputError: they differ.
     """
-    source = ImageSource(timeline)
+    source = ImageSource(timeline, fitted.windows)
     found: set[str] = set()
     # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
     samples = timeline.table("images").drop_duplicates("channel")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from temmed.evaluation.ceiling import DIAMETER, VERDICTS, evidence_ends, measured
+from temmed.evaluation.ceiling import SIZES, asks_progression, evidence_ends, measured
 from temmed.timelines.folder import Timeline
 
 #: Numbers of neighbours tried; the one that is best on the train subset, each item left out once, is used.
@@ -101,6 +101,6 @@ def nearest_size_answers(known: ArrayLike, labels: ArrayLike, wanted: ArrayLike)
 
 def _log_sizes(timeline: Timeline, questions: pd.DataFrame) -> NDArray[np.float64]:
     first, _ = evidence_ends(questions)
-    sizes = measured(timeline, questions["finding_id"], first, DIAMETER)
-    usable = questions["answer"].isin(VERDICTS).to_numpy() & (sizes > 0)
+    sizes = measured(timeline, questions["finding_id"], first, SIZES)
+    usable = asks_progression(questions) & (sizes > 0)
     return np.log(np.where(usable, sizes, np.nan))

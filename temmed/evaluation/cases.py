@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temmed.evaluation.ceiling import DIAMETER, evidence_positions
+from temmed.evaluation.ceiling import SIZES, evidence_positions
 from temmed.evaluation.compare import Comparison, Group
 from temmed.timelines.folder import Timeline
 from temmed.timelines.pictures import data_uris
@@ -194,7 +194,7 @@ def _frames(timeline: Timeline, question: pd.Series, shown: list[int], evidence:
     unit = timeline.table("sequences").set_index("sequence_id")["time_unit"][sequence]
     times = timeline.table("timepoints").set_index(["sequence_id", "position"])["time"][sequence]
     sizes = timeline.table("measurements")
-    sizes = sizes[(sizes["finding_id"] == question["finding_id"]) & (sizes["quantity"] == DIAMETER)]
+    sizes = sizes[(sizes["finding_id"] == question["finding_id"]) & sizes["quantity"].isin(SIZES)]
     words = {
         int(position): f"{value:.1f} {unit_}" if isinstance(unit_, str) else f"{value:.1f}"
         for position, value, unit_ in zip(sizes["position"], sizes["value"], sizes["unit"], strict=True)

@@ -7,7 +7,7 @@ noise model and what it leaves out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,9 @@ from temmed.timelines.folder import Timeline
 from temmed.timelines.schema import PROGRESSION_BOUND
 
 VERDICTS = ("progressed", "stable", "regressed")
-DIAMETER = "longest_diameter"
-#: Standard error of ln(diameter) that the image noise allows, dimensionless.
+#: What the size of a finding is called, in mm; of several that one finding has, the first counts.
+SIZES = ("longest_diameter", "short_diameter", "transverse_diameter", "depth", "width")
+#: Standard error of ln(size) that the image noise allows, dimensionless.
 DIAMETER_ERROR = "log_diameter_sd"
 
 
@@ -74,7 +75,7 @@ def oracle_accuracy(timeline: Timeline, questions: pd.DataFrame) -> NDArray[np.f
     """The probability that the oracle answers each question right.
 
     Args:
-        timeline: its ``measurements`` state `DIAMETER` and `DIAMETER_ERROR` per finding and position.
+        timeline: its ``measurements`` state one of `SIZES` and `DIAMETER_ERROR` per finding and position.
         questions: rows of its ``questions``.
 
     Returns:
@@ -82,13 +83,22 @@ def oracle_accuracy(timeline: Timeline, questions: pd.DataFrame) -> NDArray[np.f
         error at the evidence positions.
     """
     first, last = evidence_ends(questions)
-    sizes = [measured(timeline, questions["finding_id"], where, DIAMETER) for where in (first, last)]
-    errors = [measured(timeline, questions["finding_id"], where, DIAMETER_ERROR) for where in (first, last)]
+    sizes = [measured(timeline, questions["finding_id"], where, SIZES) for where in (first, last)]
+    errors = [measured(timeline, questions["finding_id"], where, (DIAMETER_ERROR,)) for where in (first, last)]
     log_ratio = np.diff(np.log([np.where(size > 0, size, np.nan) for size in sizes]), axis=0)[0]
     probabilities = verdict_probabilities(log_ratio, np.hypot(*errors))
     column = pd.Index(VERDICTS).get_indexer(pd.Index(questions["answer"]))
     chosen = np.take_along_axis(probabilities, np.maximum(column, 0)[:, None], axis=1)[:, 0]
-    return np.where((column >= 0) & (first < last), chosen, np.nan)
+    return np.where(asks_progression(questions) & (column >= 0) & (first < last), chosen, np.nan)
+
+
+def asks_progression(questions: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether the choices of each question are the verdicts of the progression rule, in any order; ``(n,)``.
+
+    Other questions have some of the same answers, such as "stable" by response criteria.
+    """
+    cells = questions["choices"]
+    return np.array([cell is not None and not isinstance(cell, float) and set(cell) == set(VERDICTS) for cell in cells])
 
 
 def evidence_ends(questions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -105,10 +115,12 @@ def evidence_positions(cells: Iterable[Iterable[int] | None]) -> list[list[int]]
 
 
 def measured(
-    timeline: Timeline, findings: pd.Series, positions: NDArray[np.int64], quantity: str
+    timeline: Timeline, findings: pd.Series, positions: NDArray[np.int64], quantities: Sequence[str]
 ) -> NDArray[np.float64]:
-    """The value of a quantity for each (finding, position), NaN where it was not measured; of shape ``(n,)``."""
+    """The first of ``quantities`` that was measured for each (finding, position), NaN for none; of shape ``(n,)``."""
     table = timeline.table("measurements")
-    values = table[table["quantity"] == quantity].set_index(["finding_id", "position"])["value"]
+    rank = table["quantity"].map({name: order for order, name in enumerate(quantities)})
+    table = table.assign(rank=rank).dropna(subset=["rank"]).sort_values("rank", kind="stable")
+    values = table.drop_duplicates(["finding_id", "position"]).set_index(["finding_id", "position"])["value"]
     wanted = pd.MultiIndex.from_arrays([findings, positions])
     return values.reindex(wanted).to_numpy(dtype=float)

@@ -11,7 +11,7 @@ from typing import Any
 
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import FOLDER, RULES, Split, get_split, load_split
+from temmed.timelines.splits import FOLDER, PLAIN_RULES, Split, get_split, load_split, reopen_split
 
 RECORD = "run.json"
 _REQUIRED = ("name", "model", "temporal", "inputs", "seed", "dataset_root", "dataset_fingerprint", "split")
@@ -31,7 +31,7 @@ class Run:
         seed: of the training.
         dataset_root: the timeline folder it was trained on.
         dataset_fingerprint: of its content.
-        split: name, rule, seed and fingerprint of the split.
+        split: name, rule, seed, fractions, parameters and fingerprint of the split.
         n_parameters: trained parameters, if known.
         train_seconds: how long the training took, if known.
         created: when, in ISO format.
@@ -155,10 +155,9 @@ def open_dataset(runs: Sequence[Run], root: str | Path | None = None) -> tuple[T
     if timeline.meta.fingerprint != first.dataset_fingerprint:
         found = f"content {timeline.meta.fingerprint}"
         raise InputError(f"the content {first.dataset_fingerprint}", found, str(place), remedy)
-    name = first.split["name"]
-    split = named_split(timeline, name)
+    split = reopen_split(timeline, first.split)
     if split.fingerprint != first.split["fingerprint"]:
-        expected = f"the split {name} with fingerprint {first.split['fingerprint']}"
+        expected = f"the split {split.name} with fingerprint {first.split['fingerprint']}"
         raise InputError(expected, split.fingerprint, str(place), remedy)
     return timeline, split
 
@@ -171,7 +170,7 @@ def named_split(timeline: Timeline, name: str) -> Split:
     """
     rule, _, seed = name.rpartition("_seed")
     is_written = (timeline.root / FOLDER / f"{name}.csv").is_file()
-    if not is_written and rule in RULES and seed.isdigit():
+    if not is_written and rule in PLAIN_RULES and seed.isdigit():
         return get_split(timeline, rule, int(seed))
     return load_split(timeline.root, name, timeline)
 

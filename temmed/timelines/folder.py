@@ -18,6 +18,7 @@ from temmed.errors import InputError
 from temmed.files import atomic_write
 from temmed.timelines import tables as table_io
 from temmed.timelines.pixels import read_frames
+from temmed.timelines.privacy.access import record_opening
 from temmed.timelines.problems import Problems
 from temmed.timelines.schema import FORMAT, SCHEMA
 from temmed.timelines.validate import check_tables, image_path, referenced_paths
@@ -89,15 +90,18 @@ class Timeline:
         self.problems = problems
         self.recorded_fingerprint = recorded_fingerprint
         self._tables = tables
+        self._absent: dict[str, pd.DataFrame] = {}
 
     @classmethod
-    def open(cls, root: str | PathLike[str], validate: bool = True) -> Timeline:
+    def open(cls, root: str | PathLike[str], validate: bool = True, files: bool = True) -> Timeline:
         """Open a folder.
 
         Args:
             root: the folder that holds ``dataset.json``.
             validate: refuse tables that break a rule of the format. Without it, broken rules are only noted in
                 ``problems``, and what cannot be read as its column's type is a missing value. That is for the audit.
+            files: look whether the image files are there and as large as they were. Without it, they are taken to be
+                as ``dataset.json`` says.
 
         Raises:
             InputError: there is no timeline folder, or a file in it cannot be read.
@@ -111,12 +115,12 @@ class Timeline:
             path = table_io.find_table(root, name)
             if path is not None:
                 tables[name] = table_io.read_table(path, name, problems)
-        check_tables(tables, root, problems)
+        check_tables(tables, root, problems, files=files)
         if validate:
             problems.check(str(root))
         tables = {name: _sorted(frame, name) for name, frame in tables.items()}
         recorded = raw.get("digests") if isinstance(raw.get("digests"), dict) else {}
-        digests = _digests(tables, root, recorded or {})
+        digests = _digests(tables, root, recorded or {}, files=files)
         meta = DatasetMeta(
             name=str(raw["name"]),
             version=str(raw.get("version", "")),
@@ -124,6 +128,7 @@ class Timeline:
             provenance=raw.get("provenance") or {},
             fingerprint=digests.fingerprint,
         )
+        record_opening(root, meta.fingerprint)
         return cls(root, meta, tables, problems, str(raw.get("fingerprint", "")))
 
     def table(self, name: str) -> pd.DataFrame:
@@ -133,9 +138,12 @@ class Timeline:
         """
         if name not in SCHEMA:
             raise KeyError(f"no table is called {name!r}; there are {', '.join(SCHEMA)}")
-        if name not in self._tables:
-            self._tables[name] = table_io.empty_table(name)
-        return self._tables[name]
+        if name in self._tables:
+            return self._tables[name]
+        # Not among the tables there are: a look at a table must not change the fingerprint.
+        if name not in self._absent:
+            self._absent[name] = table_io.empty_table(name)
+        return self._absent[name]
 
     def has(self, name: str) -> bool:
         """Whether the folder holds rows of a table."""
@@ -267,17 +275,24 @@ def _sorted(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame.sort_values(list(SCHEMA[name].key), kind="stable", ignore_index=True)
 
 
-def _digests(tables: Mapping[str, pd.DataFrame], root: Path, recorded: Mapping[str, Any]) -> _Digests:
-    """Hash the content; take the images' part from ``recorded`` when its files are the same by path and size."""
+def _digests(
+    tables: Mapping[str, pd.DataFrame], root: Path, recorded: Mapping[str, Any], files: bool = True
+) -> _Digests:
+    """Hash the content; take the images' part from ``recorded`` when its files are the same by path and size.
+
+    Without ``files`` it is taken from there in any case.
+    """
     parts = []
     for name in sorted(tables):
         if len(tables[name]):
             leave_out = ("path",) if name in ("images", "masks") else ()
             parts += [name, table_io.digest(tables[name], name, leave_out).hex()]
+    if not files:
+        return _Digests(_hash(*parts), str(recorded.get("files", "")), str(recorded.get("images", "")))
     paths = sorted(referenced_paths(tables))
-    files = _hash(*[f"{path}\0{_size(image_path(root, path))}" for path in paths])
-    if recorded.get("files") == files and isinstance(recorded.get("images"), str):
-        return _Digests(_hash(*parts), files, recorded["images"])
+    listing = _hash(*[f"{path}\0{_size(image_path(root, path))}" for path in paths])
+    if recorded.get("files") == listing and isinstance(recorded.get("images"), str):
+        return _Digests(_hash(*parts), listing, recorded["images"])
     with ThreadPoolExecutor(_THREADS) as pool:
         contents = dict(zip(paths, pool.map(lambda path: _file_digest(image_path(root, path)), paths), strict=True))
     images = []
@@ -285,7 +300,7 @@ def _digests(tables: Mapping[str, pd.DataFrame], root: Path, recorded: Mapping[s
         if name in tables:
             frame = tables[name].assign(path=tables[name]["path"].map(contents).astype("str"))
             images += [name, table_io.digest(frame, name).hex()]
-    return _Digests(_hash(*parts), files, _hash(*images))
+    return _Digests(_hash(*parts), listing, _hash(*images))
 
 
 def _hash(*parts: str) -> str:

@@ -53,6 +53,15 @@ def test_the_defaults_pass(base: DictConfig) -> None:
         ("data.split.fractions", [0.5, 0.2, 0.2], "3 positive numbers that sum to 1, found [0.5, 0.2, 0.2]"),
         ("data.split.fractions", [0.5, 0.5], "3 positive numbers that sum to 1"),
         ("data.split.fractions", [0.5, 0.6, -0.1], "3 positive numbers that sum to 1"),
+        ("data.split.by", "stratified", "For example: data.split.stratify=[sex,site]."),
+        ("data.split.by", "kfold", "For example: data.split.folds=5."),
+        ("data.split.by", "file", "For example: data.split.name=official."),
+        ("data.split.stratify", ["sex"], "Leave it out, or add data.split.by=stratified."),
+        ("data.split.folds", 5, "data.split.by to be kfold, the rules that take data.split.folds, found patient"),
+        ("data.split.name", "a/b", "no / or space, found 'a/b'"),
+        ("data.split.together", "nowhere.csv", "expected an existing file, found 'nowhere.csv'"),
+        ("data.split.few_shot", 0, "expected at least 1, found 0"),
+        ("data.split.few_shot_per", "sex", "data.split.few_shot beside it"),
         ("data.inputs", "images", "expected all, text, asked_image or prior_image, found 'images'"),
         ("data.root", "nowhere", "expected an existing folder, found 'nowhere'"),
         ("ckpt_path", "nowhere.ckpt", "expected an existing file, found 'nowhere.ckpt'"),
@@ -90,13 +99,16 @@ def test_what_cannot_work_is_refused(base: DictConfig, key: str, value: Any, say
     with pytest.raises(InputError) as caught:
         check(changed(base, key, value))
     assert says in str(caught.value)
-    assert caught.value.where.startswith(key)
+    assert caught.value.where.startswith(key if key != "data.split.by" else "data.split")
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("data.split.fractions", [1 / 3, 1 / 3, 1 / 3]),
+        ("data.split", {"by": "kfold", "folds": 5, "fold": 4, "few_shot": 8}),
+        ("data.split", {"by": "stratified", "stratify": ["sex", "site"], "name": "ours"}),
+        ("data.split", {"by": "site", "site": "B"}),
         ("data.patients", None),
         ("data.position_dropout", 0.0),
         ("trainer.max_time", "00:01:00:00"),

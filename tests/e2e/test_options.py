@@ -40,6 +40,11 @@ def test_every_experiment_trains(start: Start, name: str) -> None:
     check_scores(outcome.metrics())
 
 
+@pytest.mark.parametrize("name", [name for name in options("data") if name != "folder"])
+def test_every_built_in_set_trains(start: Start, name: str) -> None:
+    check_scores(start(f"data={name}").metrics())
+
+
 @pytest.mark.parametrize("group", ["optimizer", "scheduler"])
 def test_every_optimizer_and_schedule_trains(start: Start, group: str) -> None:
     for name in options(group):

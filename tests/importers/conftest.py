@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,29 @@ import nibabel
 import numpy as np
 import pydicom.examples
 import pytest
+import pytorch_lightning as pl
+import torch
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from typer.testing import CliRunner, Result
 
 from temmed.cli import app
+from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
 from temmed.timelines.folder import Timeline
 from temmed.timelines.importers.build import Outcome, Request, run_import
 from temmed.timelines.importers.plan import Options, Plan
 from temmed.timelines.importers.registry import importer
+from temmed.timelines.splits import Split
+from temmed.training.module import TimelineModule
+from temmed.training.schedules import constant
 
 DicomWriter = Callable[..., Path]
 Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 Running = Callable[..., Result]
+Training = Callable[[Timeline], tuple[int, dict[str, float]]]
+VideoWriter = Callable[..., Path]
+VolumeWriter = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -134,3 +144,75 @@ def running() -> Running:
         return CliRunner().invoke(app, ["data", "import", *map(str, arguments)])
 
     return run
+
+
+@pytest.fixture
+def trained(model_config: Callable[..., dict[str, Any]]) -> Training:
+    """Trains one step on all the questions of a folder, and returns how many there are and the losses."""
+
+    def run(timeline: Timeline) -> tuple[int, dict[str, float]]:
+        split = everybody(timeline)
+        data = TimelineDataModule(timeline, split, DataSettings(size=16, batch_size=64), fit(timeline, split, 16), 0)
+        module = TimelineModule(
+            model_config(), data.fitted.to_dict(), {}, optimizer=partial(torch.optim.SGD, lr=0.1), scheduler=constant
+        )
+        before = [weights.detach().clone() for weights in module.parameters()]
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module, train_dataloaders=data.loader("train", training=True))
+        assert any(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+        asked = sum(len(record.questions) for record in data.records("train"))
+        return asked, {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    return run
+
+
+def everybody(timeline: Timeline) -> Split:
+    """All sequences in the train subset."""
+    sequences = timeline.table("sequences")
+    length = sequences["sequence_id"].map(timeline.table("timepoints").groupby("sequence_id").size())
+    rows = sequences[["sequence_id", "patient_id"]].assign(subset="train", first_asked=0, last_asked=length - 1)
+    return Split("all", "file", 0, rows)
+
+
+@pytest.fixture
+def video() -> VideoWriter:
+    """Writes a tiny video whose frames grow lighter."""
+
+    def make(path: Path, frames: int, rate: int = 25, codec: str = "mjpeg", pixel_format: str = "yuvj420p") -> Path:
+        av = pytest.importorskip("av")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=rate)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, pixel_format
+            for index in range(frames):
+                picture = np.full((32, 32, 3), 20 + 5 * index, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def volume() -> VolumeWriter:
+    """Writes a tiny NIfTI volume, or several in time."""
+
+    def make(path: Path, frames: int = 0, step: float = 2.0, value: float = 1.0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (6, 5, 4, frames) if frames else (6, 5, 4)
+        image = nibabel.Nifti1Image(np.full(shape, value, np.float32), np.diag([-1, -1, 1, 1]))
+        image.header.set_xyzt_units("mm", "sec")
+        if frames:
+            image.header.set_zooms((1, 1, 1, step))
+        nibabel.save(image, path)
+        return path
+
+    return make

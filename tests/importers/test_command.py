@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
+from temmed.cli import app
 from temmed.timelines.folder import Timeline
 from temmed.timelines.importers.registry import importers
 from temmed.timelines.splits import get_split
@@ -24,6 +25,14 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 def test_importers_are_found() -> None:
     assert {"dicom", "nifti"} <= set(importers())
+
+
+def test_every_importer_says_what_it_needs() -> None:
+    done = CliRunner().invoke(app, ["data", "importers"], env={"COLUMNS": "400"})
+    assert done.exit_code == 0, done.output
+    for name, importer in importers().items():
+        assert f"{name}  {importer.summary}" in done.output
+        assert f"needs {importer.needs}" in done.output
 
 
 def test_help_names_every_importer_and_loads_nothing_heavy(running: Running) -> None:

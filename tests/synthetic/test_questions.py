@@ -13,7 +13,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from temmed.prompts.questions import NEVER, PROGRESSION_CHOICES
 from temmed.timelines.schema import PROGRESSION_BOUND, PROGRESSION_MARGIN, horizon_bin
 from temmed.timelines.synthetic.courses import Course, draw_course
-from temmed.timelines.synthetic.questions import draw_questions, verdict
+from temmed.timelines.synthetic.progression import verdict
+from temmed.timelines.synthetic.questions import draw_questions
 
 _SIZES = st.floats(1.0, 100.0)
 

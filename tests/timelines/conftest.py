@@ -54,7 +54,10 @@ def make_tables(patients: int = 4) -> Tables:
             {"finding_id": [f"{name}-f" for name in sequences], "sequence_id": sequences, "label": "cyst"}
         ),
         "measurements": pd.DataFrame(
-            [(f"{sequence}-f", position, "longest_diameter", 9.0 + position, "mm") for sequence, position in imaged],
+            [
+                (f"{sequence}-f", position, "longest_diameter", 9.0 + 0.2 * position, "mm")
+                for sequence, position in imaged
+            ],
             columns=["finding_id", "position", "quantity", "value", "unit"],
         ),
         "treatments": pd.DataFrame({"patient_id": ids[:1], "name": "therapy", "start": 31.0}),

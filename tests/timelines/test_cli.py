@@ -139,6 +139,27 @@ def test_split_writes_once(root: Path) -> None:
     assert "patient_seed1" in run("data", "info", root).stdout
 
 
+def test_split_takes_every_rule(root: Path) -> None:
+    (root / "splits").mkdir()
+    (root / "splits" / "official.csv").write_text("patient_id,subset\np0,train\n")
+    (root / "groups.csv").write_text("patient_id,group\np0,twins\np1,twins\n")
+    for words, names in (
+        (("--by", "stratified", "--stratify", "sex", "--stratify", "age"), ["stratified-sex-age_seed0"]),
+        (("--by", "kfold", "--folds", 3), ["kfold3-0_seed0", "kfold3-1_seed0", "kfold3-2_seed0"]),
+        (("--by", "kfold", "--folds", 4, "--fold", 2, "--seed", 1), ["kfold4-2_seed1"]),
+        (("--by", "file", "--name", "official", "--few-shot", 1), ["official_seed0_few1"]),
+        (("--together", root / "groups.csv", "--name", "twins"), ["twins"]),
+    ):
+        result = run("data", "split", root, *words)
+        assert result.exit_code == 0, result.output
+        written = [line for line in result.stdout.splitlines() if line.startswith("Written: ")]
+        assert written == [f"Written: {root / 'splits' / name}.csv" for name in names]
+        assert all((root / "splits" / f"{name}.json").is_file() for name in names)
+    assert "frozen" in result.stdout
+    official = run("data", "split", root, "--by", "file", "--name", "official").stdout
+    assert [line.split() for line in official.splitlines() if "in none" in line] == [["in", "none", "3", "3", "9"]]
+
+
 def test_view_writes_the_page(root: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "page.html"
     result = run("data", "view", root, "--out", page, "--limit", 1)
@@ -172,7 +193,13 @@ def test_a_broken_folder_is_refused_with_rows(
 
 
 def test_wrong_choices_name_the_right_ones(root: Path) -> None:
-    assert "expected one of patient, time, patient_time, found 'site'" in refused("data", "split", root, "--by", "site")
+    assert "patient_time, stratified, kfold, site, file, found 'sites'" in refused(
+        "data", "split", root, "--by", "sites"
+    )
+    assert "For example: --site NAME." in refused("data", "split", root, "--by", "site")
+    assert "For example: --folds 5." in refused("data", "split", root, "--by", "kfold")
+    assert "at least 3, found 0" in refused("data", "split", root, "--by", "kfold", "--folds", 0)
+    assert "add --by stratified." in refused("data", "split", root, "--stratify", "sex")
     assert "three fractions that add up to 1" in refused("data", "split", root, "--fractions", 1, 1, 1)
     assert "such as s0, found 's9'" in refused("data", "view", root, "-s", "s9", "-o", root / "page.html")
 

@@ -2,17 +2,16 @@
 
 Person names, patient ids, birth date, address and telephone, and the accession number are taken out of the copy's
 header. That keeps names out of a dataset; it is not de-identification, which also shifts dates, replaces unique ids and
-looks for text in pixels.
+looks for text in pixels: see :mod:`temmed.timelines.privacy`.
 """
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from temmed.errors import InputError
-from temmed.timelines.readers.dicom import broken, reason
+from temmed.timelines.privacy.dicom_file import rewrite
+from temmed.timelines.privacy.dicom_profile import PROTOCOL_GROUPS
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -36,7 +35,6 @@ _IDENTIFYING = (
     "PatientTelephoneNumbers",
     "RegionOfResidence",
 )
-_PROTOCOL_GROUPS = (0x0000, 0x0002)
 
 
 def copy(source: Path, target: Path, patient_id: str) -> list[str]:
@@ -53,30 +51,23 @@ def copy(source: Path, target: Path, patient_id: str) -> list[str]:
     Raises:
         InputError: the file cannot be read or written again.
     """
-    from pydicom import dcmread
 
-    with warnings.catch_warnings():
-        # Values that break the standard are kept as they are.
-        warnings.simplefilter("ignore")
-        try:
-            dataset = dcmread(source)
-            # Some archives leave elements of the network protocol in their files, which no file may hold.
-            tags = list(dataset.keys())
-            for tag in tags:
-                if tag.group in _PROTOCOL_GROUPS:
-                    del dataset[tag]
-            removed = _clean(dataset)
-            dataset.PatientID = patient_id
-            dataset.PatientName = patient_id
-            dataset.save_as(target)
-        except broken() as error:
-            raise InputError(
-                "a DICOM file that can be copied without its names",
-                reason(error),
-                str(source),
-                "Leave it out, or use --reference, which leaves files where they are.",
-            ) from error
-    return removed
+    def change(dataset: Dataset) -> list[str]:
+        # Some archives leave elements of the network protocol in their files, which no file may hold.
+        for tag in list(dataset.keys()):
+            if tag.group in PROTOCOL_GROUPS:
+                del dataset[tag]
+        removed = _clean(dataset)
+        dataset.PatientID = dataset.PatientName = patient_id
+        return removed
+
+    return rewrite(
+        source,
+        target,
+        change,
+        "a DICOM file that can be copied without its names",
+        "Leave it out, or use --reference, which leaves files where they are.",
+    )
 
 
 def _clean(dataset: Dataset) -> list[str]:

@@ -17,7 +17,7 @@ from temmed.errors import InputError
 from temmed.files import atomic_write, resumable_folder
 from temmed.processes import map_in_processes
 from temmed.timelines.importers.placing import WORTH_PROCESSES, Part, Progress, copy_files, link_slices, place
-from temmed.timelines.importers.plan import Options, Plan, PlannedSequence, relative
+from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, relative
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from temmed.timelines.audit import Finding
 
 REMOVED_FILE = "deidentification.jsonl"
+#: Folder of what the source's own scoring needs; see :attr:`Plan.records`.
+RECORDS = "source"
 #: Where an import notes what it has done, until it is finished.
 _NOTES = ".import"
 
@@ -117,7 +119,7 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
         InputError: the source, the target or the user's files cannot be used. Nothing is written.
     """
     _check(request)
-    run = _mapper(request.options.workers, progress)
+    run = mapper(request.options.workers, progress)
     plan = importer.plan(request.source, request.options, run)
     if not plan.sequences:
         raise InputError(
@@ -144,6 +146,7 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
                 _log_removed(removed, staging)
                 fingerprint = _write(importer, request, plan, asked, placement.rows, staging)
                 _write_splits(plan, staging)
+                _write_records(plan, staging)
                 findings = _audit(staging, progress)
                 if _has_errors(findings) and not request.keep_on_error:
                     raise _RefusedError
@@ -190,7 +193,9 @@ def _check(request: Request) -> None:
         read_events(request.events)
 
 
-def _mapper(workers: int, progress: Progress) -> Callable[[str, Callable[[Any], Any], Sequence[Any]], list[Any]]:
+def mapper(workers: int, progress: Progress) -> Mapper:
+    """What calls a function on every item in that many processes, and tells how far it is."""
+
     def run(label: str, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         results = []
         progress(label, 0, len(items))
@@ -326,11 +331,18 @@ def _write_splits(plan: Plan, staging: Path) -> None:
         atomic_write(staging / FOLDER / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
 
 
+def _write_records(plan: Plan, staging: Path) -> None:
+    """Write what the source's own scoring needs, as the source has it."""
+    for name, rows in plan.records.items():
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        atomic_write(staging / RECORDS / f"{name}.jsonl", "".join(lines))
+
+
 def _audit(staging: Path, progress: Progress) -> list[Finding]:
     from temmed.timelines.audit import audit
     from temmed.timelines.folder import Timeline
 
-    return audit(Timeline.open(staging), progress=lambda done, total: progress("Auditing images", done, total))
+    return audit(Timeline.open(staging), progress=progress)
 
 
 def _has_errors(findings: Sequence[Finding]) -> bool:

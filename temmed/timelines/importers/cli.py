@@ -134,7 +134,7 @@ def _command(importer: Importer) -> TyperCommand:
             name=name,
             licence=licence,
         )
-        with _progress_bar() as progress:
+        with progress_bar() as progress:
             outcome = run_import(importer, request, progress)
         for line in summary_lines(outcome, request, verbose):
             typer.echo(line)
@@ -149,7 +149,7 @@ def _command(importer: Importer) -> TyperCommand:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """A bar on stderr for each step; silent where nobody looks."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -134,7 +134,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     for patient in chosen:
         mine = [volume for owner, volume in used if owner == patient]
         loops = _distinct([volume for volume in mine if volume.frames > 1], result)
-        result.sequences += [_loop(written[patient], volume, options, result) for volume in loops]
+        result.sequences += [loop(written[patient], volume, options, result) for volume in loops]
         visits = [(volume, places[volume.path]) for volume in mine if volume.frames == 1]
         result.sequences += _visits(written[patient], visits, options, result)
     alive = {sequence.patient_id for sequence in result.sequences}
@@ -223,19 +223,40 @@ def _owner(path: Path, source: Path) -> str:
     return parts[0] if len(parts) > 1 else _SUFFIX.sub("", parts[0])
 
 
-def _loop(patient: str, volume: Volume, options: Options, result: Plan) -> PlannedSequence:
-    modality = options.modality or "mri"
+def loop(
+    patient: str,
+    volume: Volume,
+    options: Options,
+    result: Plan,
+    modality: str = "mri",
+    told: tuple[list[float], str] | None = None,
+) -> PlannedSequence:
+    """The sequence of a file with a fourth axis.
+
+    Args:
+        patient: the id to write.
+        volume: the file.
+        options: what the user asked for.
+        result: the plan in which doubts are noted.
+        modality: unless the user named one.
+        told: seconds of each frame and what says so, where there is better than the header.
+    """
+    modality = options.modality or modality
     sequence_id = f"{patient}_{modality}_{volume.checksum[:_LOOP_DIGITS]}"
-    unit, step, timing, note = _timing(volume, options.frame_seconds)
-    if note:
-        result.notes.append(f"{sequence_id}: {note}")
+    if told is not None and options.frame_seconds is None:
+        unit, (times, timing) = "second", told
+    else:
+        unit, step, timing, note = _timing(volume, options.frame_seconds)
+        times = [index * step for index in range(volume.frames)]
+        if note:
+            result.notes.append(f"{sequence_id}: {note}")
     return PlannedSequence(
         sequence_id=sequence_id,
         patient_id=patient,
         modality=modality,
         time_unit=unit,
         spatial_dims=volume.spatial_dims,
-        times=[index * step for index in range(volume.frames)],
+        times=times,
         pictures=[
             Picture(frame, "rgb" if volume.colour else "image", (volume.path,), frame) for frame in range(volume.frames)
         ],

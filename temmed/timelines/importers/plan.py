@@ -137,6 +137,8 @@ class Plan:
         tables: rows of further tables (reports, findings, questions, events, statements, boxes, …), with the ids to
             write.
         masks: rows of the masks table and their files.
+        records: what the source's own scoring needs and no table holds: lines of ``source/NAME.jsonl`` by name, each
+            with the id of the row it belongs to.
         splits: the source's own divisions: rows with ``sequence_id``, ``patient_id`` and ``subset`` by a name.
         skipped: files left out.
         notes: what the user should know, most important first; some change the meaning of the data.
@@ -148,6 +150,7 @@ class Plan:
     sequences: list[PlannedSequence] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     masks: list[PlannedMask] = field(default_factory=list)
+    records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     splits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skipped: list[Unusable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

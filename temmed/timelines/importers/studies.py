@@ -55,6 +55,21 @@ class Place(NamedTuple):
         return f"{self.sequence.sequence_id}_r{self.position}"
 
 
+def add_report(result: Plan, place: Place, text: str) -> None:
+    """Add the report written about a visit."""
+    sequence, position = place
+    result.add(
+        "reports",
+        report_id=place.report_id,
+        patient_id=sequence.patient_id,
+        sequence_id=sequence.sequence_id,
+        position=position,
+        time=sequence.times[position],
+        kind="report",
+        text=text,
+    )
+
+
 def plan_studies(
     studies: Iterable[Study],
     result: Plan,
@@ -116,16 +131,7 @@ def plan_studies(
         for position, study in enumerate(visits):
             place = places[patient, study.key] = Place(sequence, position)
             if study.report:
-                result.add(
-                    "reports",
-                    report_id=place.report_id,
-                    patient_id=sequence.patient_id,
-                    sequence_id=sequence.sequence_id,
-                    position=position,
-                    time=sequence.times[position],
-                    kind="report",
-                    text=study.report,
-                )
+                add_report(result, place, study.report)
     left = len(by_patient) - len(chosen)
     if left:
         result.notes.append(f"{left:,} patients are left out by --limit")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from temmed.errors import InputError
-from temmed.timelines.pixels import check_frames, reader
+from temmed.timelines.pixels import check_frames, reader, reader_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -57,6 +57,30 @@ def sniff(path: Path) -> bool:
     """Whether a file is DICOM by its marker: ``DICM`` after a preamble of 128 bytes."""
     with path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
+
+
+def study_date(path: Path) -> str | None:
+    """The date on which the images of a DICOM file, or of a folder of slices, were taken.
+
+    Args:
+        path: any image file; only DICOM is looked into.
+
+    Returns:
+        ``YYYYMMDD`` of the study, series, acquisition or content, the first that is given; ``None`` without one, and
+        where the header gives an offset in time instead, as dates are then often made up.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    if path.is_dir():
+        path = min((entry for entry in path.iterdir() if entry.is_file()), default=path)
+    if path.is_dir() or reader_of(path) is not read or not sniff(path):
+        return None
+    header = _header(path)
+    if header.get("LongitudinalTemporalOffsetFromEvent") is not None:
+        return None
+    given = (str(header.get(f"{level}Date") or "").strip() for level in ("Study", "Series", "Acquisition", "Content"))
+    return next((text for text in given if len(text) == 8 and text.isdigit()), None)
 
 
 @reader(".dcm", ".dicom", ".ima", "")

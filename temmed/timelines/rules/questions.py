@@ -1,96 +1,162 @@
-"""Rules on questions: what is asked can be answered from what may be seen, and not by guessing."""
+"""Rules on questions: each has one answer, which its words do not tell and its measurements do not deny."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from temmed.timelines.audit import Audit, Finding, found, rule
-from temmed.timelines.schema import ABSENCE_BIN, horizon_bin
+from temmed.timelines.audit import EXAMPLES, Audit, Finding, View, found_rows, rule
+from temmed.timelines.rules.evidence import exploded
+from temmed.timelines.schema import ABSENCE_BIN, HORIZON_BINS, PROGRESSION_BOUND
+from temmed.timelines.tables import named_rows
 
 #: Questions from which the share of an answer is worth a look.
 _LARGE = 30
-
-
-def _evidence(questions: pd.DataFrame) -> pd.DataFrame:
-    """One row per question and evidence position, with the question's other columns."""
-    exploded = questions.explode("evidence").dropna(subset=["evidence"])
-    return exploded.astype({"evidence": "int64"})
-
-
-@rule
-def evidence_after_question(audit: Audit) -> Iterator[Finding]:
-    """Evidence must not lie in the future."""
-    late = _evidence(audit.timeline.table("questions"))
-    late = late[(late["evidence"] > late["asked_at"]).fillna(False).astype(bool)]
-    message = "the evidence lies after the question: a model would have to see the future"
-    cases = [
-        f"{row.question_id}: asked at {row.asked_at}, evidence at {row.evidence}"
-        for row in late.drop_duplicates("question_id").itertuples()
-    ]
-    yield from found("evidence_after_question", "error", message, cases)
+_VERDICTS = ("progressed", "stable", "regressed")
+_QUANTITY = "longest_diameter"
+#: Measurements are rounded: closer to a bound than this, in ln units, nothing is held against an answer.
+_MARGIN = 0.02
+_NAMES_POSITION = re.compile(r"(?i)\b(?:time ?point|position|frame|visit|scan|study)s?\s*#?\d")
 
 
 @rule
-def evidence_missing(audit: Audit) -> Iterator[Finding]:
-    """An answer needs positions that prove it, unless the proof is that nothing is there."""
+def contradicting_questions(audit: Audit) -> Iterator[Finding]:
+    """The same question about the same time points has one answer, and is asked once."""
+    questions = audit.timeline.table("questions").dropna(subset=["sequence_id", "prompt", "asked_at"])
+    key = ["sequence_id", "finding_id", "prompt", "asked_at"]
+    twice = questions[questions.duplicated(key, keep=False)]
+    if twice.empty:
+        return
+    again, told_again = twice.duplicated(key), twice.duplicated([*key, "answer", "value"])
+    message = "the same question has several answers"
+    yield from found_rows(
+        "contradicting_questions", "error", message, twice[again & ~told_again], lambda row: str(row.question_id)
+    )
+    message = "the same question is asked more than once: it counts several times in every score"
+    yield from found_rows(
+        "contradicting_questions", "info", message, twice[again & told_again], lambda row: str(row.question_id)
+    )
+
+
+@rule
+def answer_measured(audit: Audit) -> Iterator[Finding]:
+    """A verdict on progression must be the one that follows from the measurements, where there are some."""
     questions = audit.timeline.table("questions")
-    none = questions["evidence"].map(lambda positions: positions is None or len(positions) == 0).astype(bool)
-    bare = questions[none & (questions["evidence_kind"] != "absence")]
-    message = "no evidence is given: these questions have no horizon and take no part in scores of evidence"
-    yield from found("evidence_missing", "warning", message, bare["question_id"].tolist())
+    asked = questions[questions["answer"].isin(_VERDICTS)].dropna(subset=["finding_id"])
+    measured = audit.timeline.table("measurements")
+    measured = measured[measured["quantity"].eq(_QUANTITY) & (measured["value"] > 0)]
+    if asked.empty or measured.empty:
+        return
+    places = exploded(asked)
+    pair = places.groupby(level=0)["evidence"].agg(["min", "max", "nunique"])
+    pair = pair[pair["nunique"].eq(2)]
+    asked = asked.loc[pair.index].assign(first=pair["min"], last=pair["max"])
+    sizes = measured.drop_duplicates(["finding_id", "position"])[["finding_id", "position", "value"]]
+    sizes = sizes.astype({"position": "int64"})
+    for column in ("first", "last"):
+        asked = asked.merge(
+            sizes.rename(columns={"position": column, "value": f"{column}_size"}), on=["finding_id", column]
+        )
+    change = pd.Series(np.log(asked["last_size"] / asked["first_size"]))
+    sure = (change.abs() - PROGRESSION_BOUND).abs() > _MARGIN
+    verdict = np.where(change.abs() < PROGRESSION_BOUND, "stable", np.where(change > 0, "progressed", "regressed"))
+    wrong = asked.assign(verdict=verdict)[sure & (verdict != asked["answer"])]
+    turned = wrong["verdict"].ne("stable") & wrong["answer"].ne("stable")
+
+    def text(row: Any) -> str:
+        measured = f"{row.first_size:g} at {row.first}, {row.last_size:g} at {row.last}"
+        return f"{row.question_id}: {row.answer}, measured {measured}"
+
+    def view(row: Any, caption: str) -> View:
+        return View(caption, ((row.sequence_id, row.first), (row.sequence_id, row.last)))
+
+    message = "the answer says the opposite of the measurements, as if the two time points were swapped"
+    yield from found_rows("answer_measured", "warning", message, wrong[turned], text, view)
+    message = "the answer is not the one that the progression rule gives for the measurements"
+    yield from found_rows("answer_measured", "warning", message, wrong[~turned], text, view)
 
 
 @rule
-def evidence_without_image(audit: Audit) -> Iterator[Finding]:
-    """Evidence must be something that can be looked at."""
-    evidence = _evidence(audit.timeline.table("questions"))
-    seen = audit.timeline.table("images")[["sequence_id", "position"]].drop_duplicates()
-    seen = seen.rename(columns={"position": "evidence"})
-    merged = evidence.merge(seen, on=["sequence_id", "evidence"], how="left", indicator="_seen")
-    blind = merged[(merged["_seen"] == "left_only") & merged["evidence_report_id"].isna()]
-    message = "an evidence position has no image and no report proves the answer instead"
-    cases = [f"{row.question_id}: evidence at {row.evidence}" for row in blind.itertuples()]
-    yield from found("evidence_without_image", "warning", message, cases)
+def names_position(audit: Audit) -> Iterator[Finding]:
+    """A prompt that says which time point to look at must be marked so: citing it proves nothing."""
+    questions = audit.timeline.table("questions").dropna(subset=["prompt"])
+    unmarked = questions[questions["names_position"].eq(False).fillna(False).astype(bool)]
+    unmarked = unmarked[unmarked["prompt"].str.contains(_NAMES_POSITION.pattern, regex=True)]
+    message = "the prompt names a time point and names_position is false: scores of evidence would be too high"
+    yield from found_rows(
+        "names_position", "warning", message, unmarked, lambda row: f"{row.question_id}: {row.prompt}"
+    )
 
 
 @rule
-def horizon(audit: Audit) -> Iterator[Finding]:
-    """The horizon written must be the one that follows from the evidence."""
+def answer_in_prompt(audit: Audit) -> Iterator[Finding]:
+    """A prompt must not hold the right choice and none of the others."""
+    questions = audit.timeline.table("questions").dropna(subset=["prompt", "answer", "choices"])
+    rows = zip(questions["prompt"], questions["answer"], questions["choices"], strict=True)
+    told = np.array([_tells(prompt, answer, choices) for prompt, answer, choices in rows], bool)
+    message = "of all choices the prompt holds the right one alone: it can be answered by reading it"
+    yield from found_rows(
+        "answer_in_prompt",
+        "warning",
+        message,
+        questions[told],
+        lambda row: f"{row.question_id}: {row.answer!r} in {row.prompt!r}",
+    )
+
+
+def _tells(prompt: str, answer: str, choices: list[str]) -> bool:
+    if answer not in prompt or len(choices) < 2:
+        return False
+
+    if not re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt):
+        return False
+    # The others may stand there in another form: "progress" for "progressed".
+    return not any(choice[: max(4, len(choice) - 3)] in prompt for choice in choices if choice != answer)
+
+
+@rule
+def single_choice(audit: Audit) -> Iterator[Finding]:
+    """A question with one choice asks nothing."""
     questions = audit.timeline.table("questions")
-    first = _evidence(questions).groupby("question_id")["evidence"].min()
-    steps = questions["asked_at"].astype("float64") - questions["question_id"].map(first).astype("float64")
-    # A difference with a missing side is missing, and compares as false.
-    wrong = (questions["horizon_steps"].astype("float64") - steps).abs() > 0
-    cases = [
-        f"{row.question_id}: horizon_steps {row.horizon_steps}, evidence {row.evidence}, asked at {row.asked_at}"
-        for row in questions[wrong].itertuples()
-    ]
-    message = "horizon_steps is not asked_at minus the first evidence position: scores by horizon would be wrong"
-    yield from found("horizon", "error", message, cases)
+    single = questions[questions["choices"].map(lambda choices: isinstance(choices, list) and len(choices) == 1)]
+    message = "there is only one choice: every model is right"
+    yield from found_rows("single_choice", "warning", message, single, lambda row: str(row.question_id))
 
 
 @rule
 def balance(audit: Audit) -> Iterator[Finding]:
     """How far the most frequent answer gets, per template and per template and horizon."""
-    questions = audit.timeline.table("questions").dropna(subset=["answer"])
-    steps = questions["horizon_steps"].astype("float64")
-    kinds = questions["evidence_kind"].fillna("positions")
-    bins = [horizon_bin(step, kind) for step, kind in zip(steps, kinds, strict=True)]
-    questions = questions.assign(bin=bins)
-    rows = []
-    for template, asked in questions.groupby("template"):
-        rows.append(_majority(f"{template}, all horizons", asked["answer"]))
-        # Where the evidence is absence the answer follows from the bin: only the template as a whole says something.
-        by_bin = asked[asked["bin"] != ABSENCE_BIN].groupby("bin")
-        rows += [_majority(f"{template}, horizon {label}", part["answer"]) for label, part in by_bin]
-    rows.sort(reverse=True)
+    questions = audit.timeline.table("questions").dropna(subset=["answer", "template"])
+    if questions.empty:
+        return
+    questions = questions[["template", "answer"]].assign(horizon=_bins(questions))
+    counts = questions.groupby(["template", "horizon", "answer"]).size().reset_index(name="count")
+    groups = [(f"{name}, all horizons", part) for name, part in counts.groupby("template")]
+    # Where the evidence is absence the answer follows from the bin: only the template as a whole says something.
+    shown = counts.assign(group=counts["template"] + ", horizon " + counts["horizon"])
+    shown = shown[shown["horizon"] != ABSENCE_BIN]
+    groups += [(str(name), part) for name, part in shown.groupby("group")]
+    rows = sorted((_majority(group, part) for group, part in groups), reverse=True)
     message = "groups by template and horizon; the most frequent answer of the least balanced ones, large groups first"
-    yield from found("balance", "info", message, [text for _, _, text in rows])
+    data = tuple(row._asdict() for row in named_rows(counts))
+    yield Finding("balance", "info", len(rows), message, tuple(text for _, _, text in rows[:EXAMPLES]), data)
 
 
-def _majority(group: str, answers: pd.Series) -> tuple[bool, float, str]:
-    counts = answers.value_counts()
-    share = counts.iloc[0] / len(answers)
-    return len(answers) >= _LARGE, share, f"{group}: {counts.index[0]!r} is {share:.0%} of {len(answers):,} answers"
+def _bins(questions: pd.DataFrame) -> pd.Series:
+    """The horizon bin of each question, as :func:`temmed.timelines.schema.horizon_bin` has it."""
+    steps = questions["horizon_steps"].astype("float64")
+    labels = pd.Series("0", index=questions.index, dtype="object")
+    for label, first, last in HORIZON_BINS:
+        labels[(steps >= first) & (steps <= last)] = label
+    labels[steps.isna() | questions["evidence_kind"].eq("absence").fillna(False).astype(bool)] = ABSENCE_BIN
+    return labels
+
+
+def _majority(group: str, counts: pd.DataFrame) -> tuple[bool, float, str]:
+    by_answer = counts.groupby("answer")["count"].sum().sort_values(ascending=False, kind="stable")
+    total, share = int(by_answer.sum()), float(by_answer.iloc[0] / by_answer.sum())
+    return total >= _LARGE, share, f"{group}: {by_answer.index[0]!r} is {share:.0%} of {total:,} answers"

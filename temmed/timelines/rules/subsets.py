@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
 from temmed.errors import InputError
 from temmed.timelines.audit import Audit, Finding, found, rule
-from temmed.timelines.splits import FOLDER, overlapping, read_split_frame
+from temmed.timelines.splits import (
+    FOLDER,
+    SUBSETS,
+    complete,
+    load_split,
+    overlapping,
+    read_about,
+    read_split_frame,
+)
 
 
-def _written(audit: Audit) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def written_splits(audit: Audit) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Name, rule and rows of every readable split, unchecked."""
     if audit.split is not None:
         yield audit.split.name, audit.split.rule, audit.split.frame
     for path in sorted((audit.timeline.root / FOLDER).glob("*.csv")):
         try:
-            frame = read_split_frame(path)
+            frame = complete(read_split_frame(path), audit.timeline)
         except InputError:
             continue
-        yield (
-            path.stem,
-            _rule_of(path.with_suffix(".json").read_text() if path.with_suffix(".json").exists() else ""),
-            frame,
-        )
+        yield path.stem, _rule_of(path.with_suffix(".json")), frame
 
 
-def _rule_of(about: str) -> str:
+def _rule_of(about: Path) -> str:
     try:
-        return str(json.loads(about)["rule"])
-    except (ValueError, KeyError, TypeError):
+        return str(read_about(about).get("rule", "file")) if about.is_file() else "file"
+    except InputError:
         return "file"
 
 
@@ -50,7 +54,7 @@ def unreadable_split(audit: Audit) -> Iterator[Finding]:
 @rule
 def patient_overlap(audit: Audit) -> Iterator[Finding]:
     """A patient (under ``time``: a position) in two subsets."""
-    shared = [f"{name}: {case}" for name, by, frame in _written(audit) for case in overlapping(frame, by)]
+    shared = [f"{name}: {case}" for name, by, frame in written_splits(audit) for case in overlapping(frame, by)]
     message = "patients or positions are in two subsets: scores would tell of memory and not of skill"
     yield from found("patient_overlap", "error", message, shared)
 
@@ -61,7 +65,35 @@ def unknown_in_split(audit: Audit) -> Iterator[Finding]:
     patients = audit.timeline.table("patients")["patient_id"]
     sequences = audit.timeline.table("sequences")["sequence_id"]
     cases = []
-    for name, _, frame in _written(audit):
+    for name, _, frame in written_splits(audit):
         strange = frame[~frame["patient_id"].isin(patients) | ~frame["sequence_id"].isin(sequences)]
-        cases += [f"{name}: {row.patient_id}, {row.sequence_id}" for row in strange.itertuples()]
+        # A file may name patients alone, or sequences alone.
+        cases += [f"{name}: {', '.join(ids.dropna())}" for _, ids in strange[["patient_id", "sequence_id"]].iterrows()]
     yield from found("unknown_in_split", "error", "a split names patients or sequences that are not there", cases)
+
+
+@rule
+def edited_split(audit: Audit) -> Iterator[Finding]:
+    """A split must be as it was written: checkpoints know it by its fingerprint."""
+    cases = []
+    for name, by, frame in written_splits(audit):
+        path = audit.timeline.root / FOLDER / f"{name}.json"
+        if not path.exists() or by == "file" or len(overlapping(frame, by)):
+            continue
+        try:
+            load_split(audit.timeline.root, name, audit.timeline)
+        except InputError as error:
+            # Unknown patients, overlaps and unreadable files have rules of their own.
+            if error.expected.startswith("the split with fingerprint"):
+                cases.append(f"{name}: {error.found}")
+    message = "the split was changed after it was written: checkpoints made with it are refused"
+    yield from found("edited_split", "error", message, cases)
+
+
+@rule
+def empty_subset(audit: Audit) -> Iterator[Finding]:
+    """A subset without patients trains or tests nothing."""
+    cases = []
+    for name, _, frame in written_splits(audit):
+        cases += [f"{name}: {subset}" for subset in SUBSETS if not frame["subset"].eq(subset).any()]
+    yield from found("empty_subset", "info", "the split has a subset without patients", cases)

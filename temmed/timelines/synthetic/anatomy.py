@@ -63,14 +63,14 @@ def draw_head(rng: np.random.Generator, age: float) -> Head:
     return Head((x, y, z), ventricle, folding)
 
 
-def grid(shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
-    """Coordinates in mm, (x, y) or (x, y, z), of every pixel of an image of ``shape``.
+def grid(shape: tuple[int, ...], field: float = FIELD_OF_VIEW) -> list[NDArray[np.float64]]:
+    """Coordinates in mm, (x, y) or (x, y, z), of every pixel of an image of ``shape`` over a ``field`` in mm.
 
     Rows run from front to back and columns from the patient's right to left; slices, if any, from bottom to top.
     """
     axes = []
     for axis, length in enumerate(shape):
-        spacing = FIELD_OF_VIEW / length
+        spacing = field / length
         line = (np.arange(length) - (length - 1) / 2) * spacing
         axes.append(-line if axis == len(shape) - 2 else line)
     return list(np.meshgrid(*axes, indexing="ij"))[::-1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from temmed.timelines.synthetic.anatomy import REGIONS, Head, draw_head
+from temmed.timelines.synthetic.anatomy import REGIONS, draw_head
 from temmed.timelines.synthetic.lesions import Look
+from temmed.timelines.synthetic.plan import Kind, Plan
 
 #: Bounds of the longest diameter in mm: below the first, findings are not drawn.
 SMALLEST, LARGEST = 7.0, 30.0
@@ -22,6 +24,15 @@ LABELS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 SITES = ("north", "south", "west")
 SCANNERS = ("1.5T-A", "3T-B", "3T-C")
 
+BRAIN = Plan(
+    examination="MRI of the brain",
+    places=REGIONS,
+    kinds={label: Kind(contrast, (SMALLEST, LARGEST)) for label, contrast in LABELS.items()},
+    scanners=SCANNERS,
+    visits=tuple(range(MIN_VISITS, MAX_VISITS + 1)),
+    draw_anatomy=draw_head,
+)
+
 
 @dataclass
 class Finding:
@@ -31,13 +42,16 @@ class Finding:
         label: what it is.
         location: the region it lies in.
         look: its fixed looks.
-        diameters: true longest diameter at each position in mm, 0 where it is absent; shape ``(T,)``.
+        diameters: true longest diameter (or other ``quantity``) at each position in mm, 0 where it is absent; shape
+            ``(T,)``.
+        quantity: what is measured of it, in mm.
     """
 
     label: str
     location: str
     look: Look
     diameters: NDArray[np.float64]
+    quantity: str = "longest_diameter"
 
     @property
     def phrase(self) -> str:
@@ -54,7 +68,7 @@ class Course:
         sex: ``F`` or ``M``.
         age: in years at the first visit.
         site: the hospital.
-        head: the shape of the head.
+        anatomy: the shape of the body part, as the modality draws it.
         times: days since the first visit, strictly increasing; shape ``(T,)``.
         imaged: whether the visit has images; shape ``(T,)``; the first visit always has.
         scanners: name of the scanner at each visit.
@@ -62,13 +76,14 @@ class Course:
         responder: whether the findings may shrink under therapy.
         findings: the findings.
         absent: (label, location) pairs that never occur and may be asked about.
+        plan: what the patient was drawn from.
     """
 
     index: int
     sex: str
     age: float
     site: str
-    head: Head
+    anatomy: Any
     times: NDArray[np.float64]
     imaged: NDArray[np.bool_]
     scanners: list[str]
@@ -76,6 +91,7 @@ class Course:
     responder: bool
     findings: list[Finding] = field(default_factory=list)
     absent: list[tuple[str, str]] = field(default_factory=list)
+    plan: Plan = BRAIN
 
 
 def patient_rng(seed: int, index: int, stream: int) -> np.random.Generator:
@@ -83,12 +99,14 @@ def patient_rng(seed: int, index: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, stream])
 
 
-def _diameters(rng: np.random.Generator, visits: int, shrink_from: int) -> NDArray[np.float64]:
-    """Longest diameter per visit, 0 where absent.
+def _diameters(
+    rng: np.random.Generator, visits: int, shrink_from: int, sizes: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Longest diameter per visit within the bounds ``sizes``, 0 where absent.
 
     The finding grows, shrinks or rests for a few visits at a time; from ``shrink_from`` on it rather shrinks.
     """
-    low, high = np.log(SMALLEST), np.log(LARGEST)
+    low, high = np.log(sizes)
     level = rng.uniform(low, high)
     regime = int(rng.integers(-1, 2))
     rate = rng.uniform(0.12, 0.45)
@@ -113,9 +131,10 @@ def _diameters(rng: np.random.Generator, visits: int, shrink_from: int) -> NDArr
     return diameters
 
 
-def _look(rng: np.random.Generator, label: str, location: str, volume: bool) -> Look:
-    centre = np.array(REGIONS[location]) + np.append(rng.uniform(-3, 3, 2), rng.uniform(-20, 20) if volume else 0.0)
-    contrast = (float(rng.uniform(*LABELS[label][0])), float(rng.uniform(*LABELS[label][1])))
+def _look(rng: np.random.Generator, plan: Plan, label: str, location: str, volume: bool) -> Look:
+    centre = np.array(plan.places[location]) + np.append(rng.uniform(-3, 3, 2), rng.uniform(-20, 20) if volume else 0.0)
+    kind = plan.kinds[label]
+    contrast = tuple([float(rng.uniform(*bounds)) for bounds in kind.contrast])
     return Look(
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
         aspect=float(rng.uniform(0.7, 1.0)),
@@ -126,26 +145,27 @@ def _look(rng: np.random.Generator, label: str, location: str, volume: bool) -> 
     )
 
 
-def draw_course(seed: int, index: int, spatial_dims: int = 2) -> Course:
+def draw_course(seed: int, index: int, spatial_dims: int = 2, plan: Plan = BRAIN) -> Course:
     """Draw one patient.
 
     Args:
         seed: of the whole set.
         index: number of the patient; other patients have no influence.
         spatial_dims: 2 or 3; in volumes the findings spread along z.
+        plan: what may be drawn.
 
     Returns:
         The patient, all truth included, without pixels.
     """
     rng = patient_rng(seed, index, 0)
-    visits = int(rng.integers(MIN_VISITS, MAX_VISITS + 1))
-    gaps = np.round(np.exp(rng.normal(np.log(95), 0.5, visits - 1))).clip(14, 730)
+    visits = plan.visits[int(rng.integers(len(plan.visits)))]
+    gaps = np.round(np.exp(rng.normal(np.log(plan.gap), 0.5, visits - 1))).clip(*plan.gap_bounds)
     times = np.concatenate([[0.0], np.cumsum(gaps)])
     imaged = rng.random(visits) >= 0.08
     imaged[0] = imaged[-1] = True
     age = float(np.round(rng.uniform(25, 80)))
     site = str(rng.choice(SITES))
-    first, second = rng.choice(SCANNERS, 2, replace=False)
+    first, second = rng.choice(plan.scanners, 2, replace=False)
     change = int(rng.integers(1, visits)) if rng.random() < 0.3 else visits
     treated = rng.random() < 0.5
     start = int(rng.integers(1, visits)) if treated else visits
@@ -155,28 +175,30 @@ def draw_course(seed: int, index: int, spatial_dims: int = 2) -> Course:
         sex=str(rng.choice(["F", "M"])),
         age=age,
         site=site,
-        head=draw_head(rng, age),
+        anatomy=plan.draw_anatomy(rng, age),
         times=times,
         imaged=imaged,
         scanners=[str(first if p < change else second) for p in range(visits)],
         treatment=float(times[start - 1] + 1) if treated else None,
         responder=responder,
+        plan=plan,
     )
-    locations = list(REGIONS)
+    locations = list(plan.places)
     rng.shuffle(locations)
-    count = int(rng.integers(2, 6))
-    labels = list(LABELS)
+    count = int(rng.integers(*plan.findings))
     for location in locations[:count]:
         responds = treated and responder and rng.random() < 0.6
-        label = str(rng.choice(labels))
+        label = str(rng.choice(plan.labels_at(location)))
+        kind = plan.kinds[label]
         course.findings.append(
             Finding(
                 label,
                 location,
-                _look(rng, label, location, spatial_dims == 3),
-                _diameters(rng, visits, start if responds else visits),
+                _look(rng, plan, label, location, spatial_dims == 3),
+                _diameters(rng, visits, start if responds else visits, kind.sizes),
+                kind.quantity,
             )
         )
     for location in locations[count : count + 2]:
-        course.absent.append((str(rng.choice(labels)), location))
+        course.absent.append((str(rng.choice(plan.labels_at(location))), location))
     return course

@@ -22,7 +22,7 @@ class Look:
         angle: of the longest axis, in radians.
         lobes: relative amplitude of a three-lobed margin.
         phase: of the lobes, in radians.
-        contrast: added intensity in (T1, FLAIR), before the bias field.
+        contrast: added intensity in each channel; in MRI (T1, FLAIR), before the bias field.
     """
 
     centre: tuple[float, float, float]
@@ -30,7 +30,7 @@ class Look:
     angle: float
     lobes: float
     phase: float
-    contrast: tuple[float, float]
+    contrast: tuple[float, ...]
 
 
 def _outline(look: Look, angle: NDArray) -> NDArray:
@@ -74,6 +74,19 @@ def coverage(
     return 1.0 / (1.0 + np.exp(np.clip((in_plane - outline) / (MARGIN / 2), -40, 40)))
 
 
+def sensitivities(
+    look: Look, diameter: float, points: list[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Coverage, and its derivatives by ln(diameter) and by ln(aspect); each with the shape of the coordinates."""
+    step = 0.02
+    base = coverage(look, diameter, points)
+    size = (coverage(look, diameter * np.exp(step), points) - coverage(look, diameter * np.exp(-step), points)) / (
+        2 * step
+    )
+    shape = (coverage(look, diameter, points, 1 + step) - coverage(look, diameter, points, 1 - step)) / (2 * step)
+    return base, size, shape
+
+
 def log_diameter_error(
     look: Look, diameter: float, points: list[NDArray[np.float64]], noise: tuple[float, ...]
 ) -> float:
@@ -92,14 +105,7 @@ def log_diameter_error(
     Returns:
         The standard error of ln(diameter), dimensionless.
     """
-    step = 0.02
-    base = coverage(look, diameter, points).ravel()
-    size = (
-        coverage(look, diameter * np.exp(step), points) - coverage(look, diameter * np.exp(-step), points)
-    ).ravel() / (2 * step)
-    shape = (coverage(look, diameter, points, 1 + step) - coverage(look, diameter, points, 1 - step)).ravel() / (
-        2 * step
-    )
+    base, size, shape = (part.ravel() for part in sensitivities(look, diameter, points))
     channels = len(look.contrast)
     jacobian = np.zeros((channels, base.size, 2 + 2 * channels))
     for channel, (contrast, sigma) in enumerate(zip(look.contrast, noise, strict=True)):

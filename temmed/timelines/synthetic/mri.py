@@ -62,7 +62,7 @@ def render_sequence(
         error of ln(longest diameter) of shape ``(findings, T)``, NaN where there is nothing to measure.
     """
     rng = patient_rng(seed, course.index, 1)
-    base = render_head(course.head, shape)
+    base = render_head(course.anatomy, shape)
     points = grid(shape)
     spacing = FIELD_OF_VIEW / shape[-1]
     errors = np.full((len(course.findings), len(course.times)), np.nan)

@@ -7,45 +7,22 @@ elapsed time and asked position, so that neither the wording nor the asked image
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from temmed.prompts.questions import NEVER, PROGRESSION_CHOICES, elapsed, render, time_point
-from temmed.timelines.schema import PROGRESSION_BOUND, PROGRESSION_MARGIN, horizon_bin
+from temmed.timelines.synthetic.asking import COLUMNS, question_row, size_kind
+from temmed.timelines.synthetic.balance import balanced
 from temmed.timelines.synthetic.courses import Course, Finding
+from temmed.timelines.synthetic.followup import comparison_questions, new_finding_questions, response_questions
+from temmed.timelines.synthetic.progression import verdict
 from temmed.timelines.tables import named_rows
 
 #: Mean number of questions per sequence, by task.
 PER_SEQUENCE = {"progression": 7, "measurement_pairs": 2, "measurement_sizes": 4, "event": 2}
-#: Cells for the balance: width in ln(mm) of the asked size, and number of classes of the other covariates.
-SIZE_CELL, OTHER_CELLS, TIME_CELLS = 0.05, 2, 2
-#: Horizons of this many steps and more share a cell.
-LONG_HORIZON = 6
 CHOICES_PER_EVENT = 4
-_COLUMNS = [
-    "course", "finding", "task", "template", "prompt", "asked_at", "choices", "answer", "value", "evidence",
-    "evidence_kind", "names_position", "horizon_steps", "horizon_time",
-]  # fmt: skip
-
-
-def verdict(first: NDArray, last: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The progression rule.
-
-    Args:
-        first: longest diameters at the earlier position, > 0.
-        last: the same at the later position.
-
-    Returns:
-        Index into (progressed, stable, regressed), and whether the pair is far enough from a bound to be asked.
-    """
-    # Larger by smaller, for ln(a / b) and -ln(b / a) may differ in the last digit, and the rule is to be symmetric.
-    change = np.log(np.maximum(first, last) / np.minimum(first, last))
-    index = np.where(change < PROGRESSION_BOUND, 1, np.where(np.greater(last, first), 0, 2))
-    return index, np.abs(change - PROGRESSION_BOUND) > PROGRESSION_MARGIN
 
 
 def _pairs(course: Course, finding: Finding) -> Iterator[tuple[int, int]]:
@@ -63,71 +40,26 @@ def _progression_candidates(courses: list[Course]) -> pd.DataFrame:
         totals = np.sum([f.diameters for f in course.findings], axis=0)
         for which, finding in enumerate(course.findings):
             visible = np.flatnonzero(course.imaged & (finding.diameters > 0))
+            kind = size_kind(course, finding.label)
             for first, last in _pairs(course, finding):
                 size = finding.diameters[last]
                 common = (number, which, first, last, finding.diameters[first], size, totals[last] - size)
                 gap = course.times[last] - course.times[first]
-                rows.append((*common, gap, "progression_timepoint"))
-                rows.append((*common, gap, "progression_elapsed"))
+                rows.append((*common, gap, kind, "progression_timepoint"))
+                rows.append((*common, gap, kind, "progression_elapsed"))
                 if previous[last] == first:
-                    rows.append((*common, gap, "progression_previous"))
+                    rows.append((*common, gap, kind, "progression_previous"))
                 if visible[0] == first:
-                    rows.append((*common, gap, "progression_first"))
-    columns = ["course", "finding", "first", "last", "size_first", "size_last", "others", "gap", "template"]
+                    rows.append((*common, gap, kind, "progression_first"))
+    columns = ["course", "finding", "first", "last", "size_first", "size_last", "others", "gap", "kind", "template"]
     table = pd.DataFrame(rows, columns=columns)
     table["verdict"], asked = verdict(table["size_first"].to_numpy(), table["size_last"].to_numpy())
     table["steps"] = table["last"] - table["first"]
     return table[asked].reset_index(drop=True)
 
 
-def _cells(values: pd.Series, by: list[pd.Series], count: int) -> pd.Series:
-    """Classes of equal frequency within each group."""
-    rank = values.groupby(by).rank(method="first", pct=True)
-    return np.ceil(rank * count).clip(1, count).astype(int)
-
-
-def _balance(table: pd.DataFrame, wanted: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Keep equally many of each verdict in every cell, ``wanted`` questions in all at the most."""
-    table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
-    stratum = [table["template"], table["steps"].clip(upper=LONG_HORIZON)]
-    # Equal classes of each covariate inside its stratum; sizes finest, for they are what an image shows best.
-    size = np.floor(np.log(table["size_last"]) / SIZE_CELL)
-    cell = [
-        *stratum,
-        size,
-        _cells(table["gap"], stratum, TIME_CELLS),
-        _cells(table["others"], stratum, OTHER_CELLS),
-        _cells(table["last"], stratum, TIME_CELLS),
-    ]
-    table["cell"] = table.groupby(cell).ngroup()
-    counts = table.groupby(["cell", "verdict"]).size().unstack("verdict", fill_value=0)
-    # A verdict that is nowhere in a small set must count as 0, not be left out of the minimum.
-    keep = counts.reindex(columns=range(len(PROGRESSION_CHOICES)), fill_value=0).min(axis=1)
-    order = table.groupby(["cell", "verdict"]).cumcount()
-    table = table[order < table["cell"].map(keep)].copy()
-    if table.empty:  # too few patients for a single balanced cell
-        return table
-    # Thin evenly over horizons: a triplet (one of each verdict in a cell) is kept or dropped as a whole.
-    table["triplet"] = table.groupby(["cell", "verdict"]).cumcount()
-    table["bin"] = table["steps"].map(horizon_bin)
-    groups = table.groupby(["template", "bin"])
-    sizes = groups["template"].transform("size")
-    triplets = table.groupby(["cell", "triplet"]).ngroup()
-    draw = rng.random(int(triplets.max()) + 1)[triplets]
-    return table[draw < _level(groups.size().to_numpy(), wanted) / sizes].copy()
-
-
-def _level(sizes: NDArray, wanted: int) -> float:
-    """The common size to cut groups down to so that about ``wanted`` rows are left."""
-    low, high = 0.0, float(sizes.max())
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if np.minimum(sizes, middle).sum() < wanted else (low, middle)
-    return high
-
-
 def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
-    table = _balance(_progression_candidates(courses), PER_SEQUENCE["progression"] * len(courses), rng)
+    table = balanced(_progression_candidates(courses), PER_SEQUENCE["progression"] * len(courses), rng)
     rows = []
     for row, phrasing in zip(named_rows(table), rng.integers(0, 2, len(table)), strict=True):
         course = courses[row.course]
@@ -137,8 +69,9 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
         else:
             moments = (time_point(row.first), time_point(row.last))
         rows.append(
-            _row(
-                course,
+            question_row(
+                course.index,
+                course.times,
                 row.finding,
                 task="progression",
                 template=row.template,
@@ -151,19 +84,6 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
             )
         )
     return rows
-
-
-def _row(course: Course, finding: int | None, *, asked_at: int, evidence: list[int], **fields: Any) -> dict[str, Any]:
-    row = {"course": course.index, "finding": finding, "asked_at": asked_at, "evidence": evidence, **fields}
-    if not evidence:
-        return {**row, "evidence_kind": "absence"}
-    first = min(evidence)
-    return {
-        **row,
-        "evidence_kind": "positions",
-        "horizon_steps": asked_at - first,
-        "horizon_time": float(course.times[asked_at] - course.times[first]),
-    }
 
 
 def _measurement(courses: list[Course], rng: np.random.Generator) -> list[dict]:
@@ -194,9 +114,12 @@ def _measurement(courses: list[Course], rng: np.random.Generator) -> list[dict]:
 def _measured(
     course: Course, which: int, template: str, first: int, last: int, value: float, evidence: list[int]
 ) -> dict:
-    words = {"finding": course.findings[which].phrase, "first": time_point(first), "last": time_point(last)}
-    return _row(
-        course,
+    finding = course.findings[which]
+    quantity = course.plan.kinds[finding.label].words
+    words = {"finding": finding.phrase, "quantity": quantity, "first": time_point(first), "last": time_point(last)}
+    return question_row(
+        course.index,
+        course.times,
         which,
         task="measurement",
         template=template,
@@ -266,8 +189,9 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
             choices = [time_point(int(m)) for m in moments] + [NEVER]
             choices = [choices[k] for k in rng.permutation(len(choices))]
             rows.append(
-                _row(
-                    course,
+                question_row(
+                    course.index,
+                    course.times,
                     row.finding if row.finding >= 0 else None,
                     task="event",
                     template=template,
@@ -282,18 +206,32 @@ def _event(courses: list[Course], rng: np.random.Generator) -> list[dict]:
     return rows
 
 
-def draw_questions(courses: list[Course], seed: int) -> pd.DataFrame:
+#: The kinds of questions, drawn in this order.
+_KINDS: dict[str, Callable[[list[Course], np.random.Generator], list[dict]]] = {
+    "progression": _progression,
+    "measurement": _measurement,
+    "event": _event,
+    "response": response_questions,
+    "new_finding": new_finding_questions,
+    "comparison": comparison_questions,
+}
+
+
+def draw_questions(
+    courses: list[Course], seed: int, kinds: Sequence[str] = ("progression", "measurement", "event")
+) -> pd.DataFrame:
     """All questions of a synthetic set.
 
     Args:
-        courses: every patient of the set, index 0…n−1.
+        courses: every patient of the set.
         seed: of the whole set.
+        kinds: which kinds of questions; each is a task.
 
     Returns:
         Columns of the ``questions`` table, but for the ids, with ``course`` and ``finding`` (numbers) in their place;
         ordered by patient, then by asked position.
     """
     rng = np.random.default_rng([seed, 2**31, 2])
-    rows = _progression(courses, rng) + _measurement(courses, rng) + _event(courses, rng)
-    table = pd.DataFrame(rows, columns=_COLUMNS)
+    rows = [row for kind, draw in _KINDS.items() if kind in kinds for row in draw(courses, rng)]
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values(["course", "asked_at", "task", "prompt"], kind="stable").reset_index(drop=True)

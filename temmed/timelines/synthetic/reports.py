@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from temmed.timelines.schema import PROGRESSION_BOUND
-from temmed.timelines.synthetic.anatomy import REGIONS
 from temmed.timelines.synthetic.courses import Course, Finding, patient_rng
 
 _WORDS = {
@@ -34,8 +33,8 @@ def direction(before: float, now: float) -> str | None:
     return "smaller" if ratio <= -PROGRESSION_BOUND else "unchanged"
 
 
-def _sentence(finding: Finding, now: float, word: str | None) -> str:
-    size = f", {now:.0f} mm in longest diameter," if now > 0 else ""
+def _sentence(finding: Finding, words: str, now: float, word: str | None) -> str:
+    size = f", {now:.0f} mm in {words}," if now > 0 else ""
     said = _WORDS[word] if word else "is seen"
     return f"The {finding.phrase}{size} {said}."
 
@@ -54,26 +53,28 @@ def write_reports(course: Course, seed: int) -> tuple[list[dict[str, Any]], list
     """
     rng = patient_rng(seed, course.index, 3)
     imaged = np.flatnonzero(course.imaged)
+    taken = {finding.location for finding in course.findings}
     reports: list[dict[str, Any]] = []
     statements: list[dict[str, Any]] = []
     for order, position in enumerate(imaged):
         before = imaged[order - 1] if order else None
-        sentences = [f"MRI of the brain, {course.times[position]:g} days after the first examination."]
+        sentences = [f"{course.plan.examination}, {course.times[position]:g} days after the first examination."]
         for number, finding in enumerate(course.findings):
             now = float(finding.diameters[position])
             word = direction(float(finding.diameters[before]), now) if before is not None else None
             if now <= 0 and word is None:
                 continue
-            sentences.append(_sentence(finding, now, word))
+            sentences.append(_sentence(finding, course.plan.kinds[finding.label].words, now, word))
             if word is None:
                 continue
-            flip = str(rng.choice(["direction", "location"])) if rng.random() < 0.5 else None
+            free = sorted(set(course.plan.places_of(finding.label)) - taken)
+            flips = ["direction", "location"] if free else ["direction"]
+            flip = str(rng.choice(flips)) if rng.random() < 0.5 else None
             place, said = finding.location, word
             if flip == "direction":
                 said = _OPPOSITE[word]
             elif flip == "location":
-                taken = {f.location for f in course.findings}
-                place = str(rng.choice(sorted(set(REGIONS) - taken)))
+                place = str(rng.choice(free))
             statements.append(
                 {
                     "position": int(position),

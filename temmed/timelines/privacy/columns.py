@@ -1,0 +1,63 @@
+"""What a column of a table, or a key of a JSON file, holds about people, told by its name."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Literal, cast
+
+Kind = Literal["patient", "record", "remove", "birth", "date", "age", "path", "key", "text"]
+
+_SUFFIX = r"(?:_?(?:id|ids|key|no|num|number|uid))"
+#: The first pattern that a name matches, in lower case with underscores, says what the column holds.
+_KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
+    (cast(Kind, kind), re.compile(pattern))
+    for kind, pattern in (
+        (
+            "patient",
+            rf"(?:.*_)?(?:patient|subject|participant|person|pat|pt){_SUFFIX}?|pid|ptid|rid|mrn|oasisid|.*_mrn",
+        ),
+        (
+            "remove",
+            r"(?:.*_)?(?:name|first_?name|last_?name|family_?name|given_?name|surname|initials|physicians?|doctor|"
+            r"radiologist|operator|technologist|technician|author|authors|e_?mail|phone|telephone|mobile|fax|address|"
+            r"street|city|town|zip|zip_?code|postal_?code|postcode|county|ssn|insurance|institution|hospital|"
+            r"referring|attending|signed_by|dictated_by|contact|employer|occupation|religion|next_of_kin)"
+            r"|(?:.*_)?(?:physician|patient|operator|institution|station|performing|referring)\w*(?:_?names?|_?address)",
+        ),
+        ("birth", r"(?:.*_)?(?:dob|birth\w*|date_of_birth|born|death_?date|date_of_death|dod)"),
+        (
+            "record",
+            rf"(?:.*_)?(?:study|series|accession|image|dicom|exam|encounter|visit|order|admission|hadm|stay|account|"
+            rf"specimen|serial|device_?serial|rad){_SUFFIX}|accession|(?:.*_)?uid",
+        ),
+        ("path", r"(?:.*_)?(?:path|paths|file|files|filename|file_?name|img_?path|image_?path|folder|intended_?for)"),
+        (
+            "date",
+            r"(?:.*_)?(?:date|datetime|day_of|timestamp|acq_?time|date_?time|exam_?date|study_?date|created|modified)",
+        ),
+        ("age", r"(?:.*_)?age(?:_(?:at|in|years)\w*)?"),
+        ("key", r"(?:.*_)?ids?"),
+    )
+)
+#: Names of things and not of persons; and columns of a timeline folder that only sound like more.
+_HARMLESS = re.compile(
+    r"(?:task|protocol|sequence|series|scanner|modality|manufacturers?|model|column|variable|file|drug|treatment|"
+    r"dataset|institutional|coil|receive_coil|pulse_sequence|software|template|parameter|body_part|suite|tracer)_?(?:model_?)?name"
+    r"|names?_position|institutional_department_name|name"
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
+
+
+@cache
+def kind_of(name: str) -> Kind:
+    """What a column holds.
+
+    Examples:
+        >>> kind_of("PatientID"), kind_of("acq_time"), kind_of("report"), kind_of("Referring Physician")
+        ('patient', 'date', 'text', 'remove')
+    """
+    plain = "_".join(part for part in _CAMEL.split(name.strip()) if part).lower()
+    if _HARMLESS.fullmatch(plain):
+        return "text"
+    return next((kind for kind, pattern in _KINDS if pattern.fullmatch(plain)), "text")

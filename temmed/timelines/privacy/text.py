@@ -1,0 +1,125 @@
+"""Identifiers taken out of free text, and whole dates moved with their patient's shift."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from temmed.timelines.privacy import dates, patterns
+from temmed.timelines.privacy.dates import Order
+from temmed.timelines.privacy.known import Known, Span
+from temmed.timelines.privacy.stand_ins import StandIns, moved
+
+#: What this module and :mod:`~temmed.timelines.privacy.stand_ins` write; nothing is looked for inside of it.
+_WRITTEN = re.compile(
+    r"\[(?:NAME|ID|PLACE|ADDRESS|PHONE|DATE|EMAIL|URL)\]|\b[px](?=[0-9a-f]*\d)(?:[0-9a-f]{12}|[0-9a-f]{10})(?![0-9a-z])"
+    r"|(?<![\d.])2\.25\.\d{20,39}(?![\d.])"
+)
+_UID = re.compile(r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.]*\d)")
+#: Rounds after which nothing new can come up; what one round removes may show the next one a name.
+_ROUNDS = 8
+_STANDARD_UIDS = "1.2.840.10008."
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """A text without identifiers.
+
+    Attributes:
+        text: the text.
+        counts: how many of each kind were removed; ``shifted date`` counts the moved ones.
+    """
+
+    text: str
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Scrubber:
+    """Takes identifiers out of texts.
+
+    Attributes:
+        stand_ins: makes what is written instead.
+        known: the identifiers of the source.
+        order: of day and month in dates that do not tell it.
+    """
+
+    stand_ins: StandIns
+    known: Known = field(default_factory=Known)
+    order: Order | None = None
+
+    def scrub(self, text: str, owner: str | None = None, strange: bool = True) -> Scrubbed:
+        """Remove identifiers.
+
+        Args:
+            text: any text.
+            owner: the source's id of the patient it is about. Without one, dates are removed and not moved.
+            strange: take capitalised words that are not ordinary for names, as in prose.
+
+        Returns:
+            The text with ``[NAME]`` and the like instead. Doing it again changes nothing but the dates.
+        """
+        counts: Counter[str] = Counter()
+        spans = [*self._identifiers(text, owner, strange), *self._dates(text, owner)]
+        for _ in range(_ROUNDS):
+            text, done = _replace(text, spans)
+            counts += done
+            # Moved dates look like any others: they are left alone from now on.
+            spans = list(self._identifiers(text, owner, strange))
+            if not _apart(text, spans):
+                break
+        return Scrubbed(text, counts)
+
+    def find(self, text: str, owner: str | None = None, strange: bool = True) -> list[Span]:
+        """What would be removed from a text, in order; the arguments are those of :meth:`scrub`."""
+        return _apart(text, [*self._identifiers(text, owner, strange), *self._dates(text, None)])
+
+    def _identifiers(self, text: str, owner: str | None, strange: bool) -> Iterable[Span]:
+        yield from self.known.find(text, owner)
+        for match in _UID.finditer(text):
+            if not match.group().startswith(_STANDARD_UIDS):
+                yield Span(*match.span(), "uid", self.stand_ins.uid(match.group()))
+        taken = [(found.start, found.end) for found in dates.find(text, self.order)]
+        for span in patterns.find(text, strange):
+            # 20240131 is a date and no number; a date inside of an address is part of it.
+            if span.kind not in ("id", "phone") or not any(
+                start <= span.start and span.end <= end for start, end in taken
+            ):
+                yield span
+
+    def _dates(self, text: str, owner: str | None) -> Iterable[Span]:
+        days = None if owner is None else self.stand_ins.days(owner)
+        births = self.known.births.get(owner or "", set())
+        for found in dates.find(text, self.order):
+            before = text[max(0, found.start - 20) : found.start].lower()
+            born = found.day in births or re.search(r"\b(?:dob|born|birth(?:day| ?date)?)\b[^.\n]*$", before)
+            day = None if found.day is None or born else moved(found.day, days)
+            if day is None:
+                yield Span(found.start, found.end, "date", "[DATE]")
+            else:
+                yield Span(found.start, found.end, "shifted date", found.written(day))
+
+
+def _apart(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Those spans that neither overlap an earlier one of the list nor what was written instead of an identifier."""
+    chosen: list[Span] = []
+    covered = bytearray(len(text))
+    for match in _WRITTEN.finditer(text):
+        covered[match.start() : match.end()] = b"\1" * (match.end() - match.start())
+    for span in spans:
+        if not any(covered[span.start : span.end]):
+            covered[span.start : span.end] = b"\1" * (span.end - span.start)
+            chosen.append(span)
+    return sorted(chosen, key=lambda span: span.start)
+
+
+def _replace(text: str, spans: Iterable[Span]) -> tuple[str, Counter[str]]:
+    counts: Counter[str] = Counter()
+    parts, position = [], 0
+    for span in _apart(text, spans):
+        parts += [text[position : span.start], span.replacement]
+        position = span.end
+        counts[span.kind] += text[span.start : span.end] != span.replacement
+    return "".join([*parts, text[position:]]), +counts
