@@ -128,7 +128,9 @@ def test_every_kind_of_date_moves_or_goes(real: pydicom.FileDataset, scrubber: S
 def test_files_without_a_patient_id_are_told_apart_by_name(tmp_path: Path, real: pydicom.FileDataset) -> None:
     """Two visits of one person keep their interval."""
     (tmp_path / "source").mkdir()
-    for number, (name, day) in enumerate([("Doe^Jane", "20200101"), ("Doe^Jane", "20200131"), ("Roe^Rick", "20200101")]):
+    for number, (name, day) in enumerate(
+        [("Doe^Jane", "20200101"), ("Doe^Jane", "20200131"), ("Roe^Rick", "20200101")]
+    ):
         real.PatientID, real.PatientName, real.PatientBirthDate, real.StudyDate = "", name, "19500102", day
         real.SOPInstanceUID, real.StudyInstanceUID = f"1.2.3.{number}", f"1.2.4.{number}"
         real.save_as(tmp_path / "source" / f"{number}.dcm")

@@ -60,7 +60,7 @@ def by_header(header: Dataset) -> list[str]:
 
 def _overlaid(header: Dataset) -> bool:
     """Whether an overlay has rows and no data of its own: it lies in bits of the pixels, as older devices write it."""
-    groups = {tag.group for tag in header.keys() if tag.group & 0xFF01 == 0x6000}
+    groups = {tag.group for tag in list(header.keys()) if tag.group & 0xFF01 == 0x6000}
     return any((group, 0x0010) in header and (group, 0x3000) not in header for group in groups)
 
 

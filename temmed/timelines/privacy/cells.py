@@ -87,9 +87,7 @@ class CellCleaner:
         own = next(named, None)
         return patient_id(own) if own is not None else next(linked, None)
 
-    def _by_kind(
-        self, kind: Kind, value: str, owner: str | None, order: Order | None, prose: bool
-    ) -> tuple[str, str]:
+    def _by_kind(self, kind: Kind, value: str, owner: str | None, order: Order | None, prose: bool) -> tuple[str, str]:
         stand_ins = self.scrubber.stand_ins
         if kind == "patient":
             return _patient(value, stand_ins.patient), "pseudonym"

@@ -51,9 +51,13 @@ _HARMLESS = re.compile(
     r"|names?_position|institutional_department_name|name"
 )
 #: A column of this name beside one that describes a person holds that person's name, and else that of a thing.
-_NAME, _OF_PERSONS = "name", re.compile(r"sex|gender|(?:.*_)?age|first_?name|last_?name|phone|telephone|e_?mail|address")
+_NAME, _OF_PERSONS = (
+    "name",
+    re.compile(r"sex|gender|(?:.*_)?age|first_?name|last_?name|phone|telephone|e_?mail|address"),
+)
 #: Cells that say that there is nothing.
 MISSING = frozenset(("", "n/a", "na", "nan", "none", "null", "x"))
+_PLACEHOLDER = re.compile(r"\[[A-Z]+\]")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
 
 
@@ -92,4 +96,6 @@ def patient_id(value: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return "_".join(part for part in _CAMEL.split(name.strip()) if part).lower()
+    # What stands there instead of a name says nothing about the column.
+    parts = _CAMEL.split(_PLACEHOLDER.sub(" ", name).strip())
+    return "_".join(part for part in parts if part).lower()

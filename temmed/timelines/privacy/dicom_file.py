@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from temmed.errors import InputError
 from temmed.timelines.readers.dicom import broken, reason
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 R = TypeVar("R")
+_TAG = re.compile("[0-9A-Fa-f]{8}")
 
 
 def rewrite(source: Path, target: Path, change: Callable[[Dataset], R], purpose: str, remedy: str) -> R:
@@ -44,6 +46,22 @@ def rewrite(source: Path, target: Path, change: Callable[[Dataset], R], purpose:
         except broken() as error:
             raise InputError(purpose, reason(error), str(source), remedy) from error
     return result
+
+
+def from_json(value: dict[str, Any]) -> Dataset | None:
+    """The data set that an object of JSON is in DICOM's own form (PS3.18 Annex F); ``None`` for any other object."""
+    from pydicom.dataset import Dataset
+
+    if not value or not all(
+        _TAG.fullmatch(key) and isinstance(item, dict) and "vr" in item for key, item in value.items()
+    ):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Dataset.from_json(value)
+        except broken():
+            return None
 
 
 def read_header(path: Path) -> Dataset:

@@ -1,6 +1,7 @@
 """The Basic Application Level Confidentiality Profile of DICOM (PS3.15 Annex E) with three of its options.
 
-:mod:`~temmed.timelines.privacy.dicom_table` says what is done with each attribute, at every depth of sequences. Options:
+:mod:`~temmed.timelines.privacy.dicom_table` says what is done with each attribute, at every depth of sequences.
+Options:
 
 - Retain Longitudinal Temporal Information with Modified Dates: dates move by their patient's shift.
 - Clean Descriptors: descriptions of studies and series keep their ordinary words.
@@ -82,7 +83,7 @@ class Profile:
 
     def apply(self, dataset: Dataset) -> None:
         """De-identify a data set with its file meta information, in place; pixels stay as they are."""
-        self._clean(dataset)
+        self.clean(dataset)
         dataset.PatientID = dataset.PatientName = self.scrubber.stand_ins.patient(self.owner)
         dataset.PatientIdentityRemoved = "YES"
         dataset.LongitudinalTemporalInformationModified = "MODIFIED"
@@ -90,7 +91,8 @@ class Profile:
         dataset.DeidentificationMethodCodeSequence = [_code(*option) for option in OPTIONS]
         self._clean_meta(dataset)
 
-    def _clean(self, dataset: Dataset) -> None:
+    def clean(self, dataset: Dataset) -> None:
+        """De-identify the elements of a data set, or of an item of a sequence, in place."""
         for tag in list(dataset.keys()):
             if tag.group in PROTOCOL_GROUPS or tag.is_private or tag.group & 0xFF00 in _DRAWN:
                 self._note(tag, "private" if tag.is_private else "removed")
@@ -152,7 +154,7 @@ class Profile:
             element.value = []
             return "emptied"
         for item in element.value:
-            self._clean(item)
+            self.clean(item)
         return None
 
     def _uids(self, element: DataElement) -> str | None:

@@ -1,4 +1,4 @@
-"""What the standard asks to be done with each DICOM attribute, read from the table that ``dicom-anonymizer`` carries."""
+"""What the standard asks to be done with each DICOM attribute, read from the table of ``dicom-anonymizer``."""
 
 from __future__ import annotations
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from temmed.timelines.privacy import tables
 from temmed.timelines.privacy.columns import MISSING, kinds_of, patient_id
-from temmed.timelines.privacy.dicom_profile import action_of, birth_date
+from temmed.timelines.privacy.dicom_file import from_json
+from temmed.timelines.privacy.dicom_profile import birth_date
+from temmed.timelines.privacy.dicom_table import action_of
 from temmed.timelines.privacy.json_files import load_json
 from temmed.timelines.privacy.known import Known
 from temmed.timelines.privacy.stand_ins import StandIns
+from temmed.timelines.privacy.text import UID
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -28,8 +31,6 @@ _PLACES = ("Institution", "Residence", "Location")
 _ID_ENDS = ("ID", "IDs", "Number", "Identifier")
 #: Shorter texts of other elements that the profile removes tell too little to be looked for.
 _LEAST = 5
-#: A unique id has more dots than any number of a study.
-_DOTS = 3
 #: What the name of a column says about the person's data in it; anything else is a person's name.
 _REMOVED = (
     ("phone", "phone|mobile|fax"),
@@ -141,6 +142,10 @@ def _of_json(value: Any, owner: str | None) -> Iterator[tuple[str | None, Fact]]
         for part in value:
             yield from _of_json(part, owner)
     elif isinstance(value, dict):
+        dataset = from_json(value)
+        if dataset is not None:
+            yield from of_dicom(dataset, "")
+            return
         row = {key: str(cell) for key, cell in value.items() if isinstance(cell, (str, int))}
         yield from _of_row(row, owner)
         own = next((fact for _, (kind, fact) in _of_row(row, owner) if kind == "owner"), owner)
@@ -165,7 +170,7 @@ def _of_row(row: dict[str, str], owner: str | None) -> Iterator[tuple[str | None
         if kind == "patient":
             yield patient_id(cell), ("patient", patient_id(cell))
         elif kind == "record":
-            yield owner, ("uid" if cell.count(".") > _DOTS else "record", cell)
+            yield owner, ("uid" if UID.fullmatch(cell) else "record", cell)
         elif kind == "birth":
             yield owner, ("birth", cell)
         elif kind == "remove":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
@@ -102,7 +101,7 @@ def take_inventory(
         else:
             told[path] = found
     _learn(result, told, stand_ins)
-    owners = {path: told[path][0][0] for path, kind in kinds.items() if kind == "dicom"}
+    owners = {path: told[path][0][0] or path for path, kind in kinds.items() if kind == "dicom"}
     folders = _folders(owners)
     for path, kind in kinds.items():
         if kind == "nifti":

@@ -10,7 +10,8 @@ from typing import Any
 from temmed.errors import InputError
 from temmed.timelines.privacy.cells import CellCleaner
 from temmed.timelines.privacy.columns import Kind, kind_of, kinds_of
-from temmed.timelines.privacy.dicom_profile import DESCRIPTORS, described
+from temmed.timelines.privacy.dicom_file import from_json
+from temmed.timelines.privacy.dicom_profile import DESCRIPTORS, Profile, described
 from temmed.timelines.privacy.dicom_table import action_of
 from temmed.timelines.privacy.text_files import read_text
 
@@ -56,6 +57,12 @@ def clean_json(value: Any, cleaner: CellCleaner, owner: str | None, key: str = "
     if key.lower() in _CARRIED:
         return value
     if isinstance(value, dict):
+        dataset = from_json(value)
+        if dataset is not None:
+            profile = Profile(cleaner.scrubber, str(dataset.get("PatientID") or owner or ""))
+            profile.clean(dataset)
+            cleaner.counts.update(profile.done)
+            return dataset.to_json_dict(suppress_invalid_tags=True)
         own = cleaner.owner_of({name: str(cell) for name, cell in value.items() if isinstance(cell, (str, int))})
         own = own or owner
         kinds = kinds_of(tuple(value))
@@ -70,7 +77,7 @@ def clean_json(value: Any, cleaner: CellCleaner, owner: str | None, key: str = "
         return [clean_json(part, cleaner, owner, key, kind_of(plural[1]) if plural else kind) for part in value]
     if isinstance(value, bool) or value is None or (isinstance(value, (int, float)) and kind not in _NUMBERS):
         return value
-    if kind == "text" and _profile_removes(key):
+    if kind == "text" and value != "" and _profile_removes(key):
         cleaner.count(key, "removed")
         return ""
     if key in DESCRIPTORS:

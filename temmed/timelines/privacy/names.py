@@ -80,6 +80,8 @@ def find(text: str, strange: bool = True) -> Iterator[Span]:
         text: any text.
         strange: take capitalised words that are not ordinary for names, as in prose.
     """
+    if text.islower() and "^" not in text:
+        return
     for match in _PLACE.finditer(text):
         start = _start_of_place(text, *match.span("hit"))
         if start < match.end():

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from temmed.timelines.privacy import dates
 from temmed.timelines.privacy.known import Span
 from temmed.timelines.privacy.stand_ins import COUNTED, moved
-from temmed.timelines.privacy.text import Scrubber, apart, replaced
+from temmed.timelines.privacy.text import UID, Scrubber, apart, replaced
 from temmed.timelines.privacy.vocabulary import is_ordinary, plain
 
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d])")
 #: Anything else behind a dot may be a name.
 _SUFFIX = re.compile(
     r"(?i)(?:\.(?:nii|csv|tsv|json|img|hdr|tar))?\.(?:gz|bz2|zip|tar)$|\.(?:dcm|dicom|ima|nii|img|hdr|png|jpe?g|tiff?|bmp|"
@@ -73,7 +72,7 @@ class Names:
             # However short it is.
             for match in re.finditer(rf"(?<![0-9A-Za-z]){re.escape(owner)}(?![0-9A-Za-z])", stem):
                 yield Span(*match.span(), "id", stand_ins.patient(owner))
-        for match in _UID.finditer(stem):
+        for match in UID.finditer(stem):
             yield Span(*match.span(), "uid", stand_ins.uid(match.group()))
         known = self.scrubber.known.find(stem, owner, any_case=True)
         for span in sorted(known, key=lambda span: (span.start, -span.end)):

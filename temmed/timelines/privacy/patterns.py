@@ -13,7 +13,7 @@ _STREETS = (
     "street|avenue|ave|road|rd|drive|lane|boulevard|blvd|court|square|terrace|parkway|pkwy|circle|highway|hwy|crescent|"
     "gardens|mews|plaza|alley"
 )
-#: Also words or abbreviations of medicine (CT, DR), so that only these spellings count; and 4 March Dr. Okafor is a date.
+#: Also words or abbreviations of medicine (CT, DR), so that only these spellings count; 4 March Dr. Okafor is a date.
 _SHORT_STREETS = (
     r"(?:St|Dr)\b(?!\.? [A-Z])|Ln|Ct|Way|Place|Pl|Sq|Cir|Trail|Row|Close|Path|Pike|Run|Loop|Crossing|Park|Grove|Hill"
 )
@@ -53,7 +53,9 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "phone",
-            r"(?<![\w.,])(?=(?:[ ()/-]*\d){9})\(?0\d{2,4}\)?[ /-]\d{3,8}(?:[ -]\d{3,4})?" + _EXTENSION + r"(?!\d|[.,]\d)",
+            r"(?<![\w.,])(?=(?:[ ()/-]*\d){9})\(?0\d{2,4}\)?[ /-]\d{3,8}(?:[ -]\d{3,4})?"
+            + _EXTENSION
+            + r"(?!\d|[.,]\d)",
         ),
         (
             "phone",
@@ -80,14 +82,20 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 _NINETIES = r"ninety[- ](?:one|two|three|four|five|six|seven|eight|nine)|(?:one|a) hundred(?:[- ](?:and[- ])?\w+)?"
 _AGE = re.compile(
-    rf"(?i)\b(?P<old>9[1-9]|1[0-2]\d|{_NINETIES})(?=[- ]?(?:years?|yrs?|y/?o|yo|y\.o\.?)(?!\w)(?![- ]?(?:ago|earlier|later)))"
+    rf"(?i)\b(?P<old>9[1-9]|1[0-2]\d|{_NINETIES})(?=[- ]?(?:years?|yrs?|y/?o|y\.o\.?)(?!\w))"
+    r"(?!\W+\w+\W+(?:ago|earlier)\b)"
     r"|\b(?:aged?|age:)\s+(?P<aged>9[1-9]|1[0-2]\d)\b"
     r"|\b(?P<sexed>9[1-9]|10\d)(?=y?[MF] (?:with|w/|presenting|p/w|s/p|h/o|status|who)\b)"
 )
 
+#: One of these is in everything that the rules look for.
+_MARK = re.compile(r"(?i)[\d@\\/.]|ninety|hundred")
+
 
 def find(text: str) -> Iterator[Span]:
     """Where a text holds what a rule takes for an identifier; matches may overlap, sure rules come first."""
+    if not _MARK.search(text):
+        return
     for kind, pattern in _RULES:
         for match in pattern.finditer(text):
             yield Span(*match.span("hit" if "hit" in pattern.groupindex else 0), kind, f"[{kind.upper()}]")

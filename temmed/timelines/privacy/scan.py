@@ -24,7 +24,7 @@ _WORDS = ((re.compile(rb"(?:[A-Za-z]|[\xc3-\xc9][\x80-\xbf]){3,}|\d{5,}"), "utf-
           (re.compile(rb"[A-Za-z\xc0-\xff]{3,}"), "latin-1"))  # fmt: skip
 #: Runs that may be text.
 _RUNS = re.compile(rb"[\x20-\x7e\x80-\xff]{5,}")
-_UID = re.compile(rb"[0-2](?:\.\d+){5,}")
+_UID = re.compile(rb"2\.25\.\d{10,39}|[0-2](?:\.\d+){5,}")
 _LEAST = 6
 
 
@@ -149,9 +149,7 @@ class _Search:
         return left + ([Left(path, "name", "found", 1)] if self._search(path.encode()) else [])
 
     def _search(self, content: bytes) -> Counter[str]:
-        counts = Counter(
-            {"uid": sum(match.group().decode() in self.known.uids for match in _UID.finditer(content))}
-        )
+        counts = Counter({"uid": sum(match.group().decode() in self.known.uids for match in _UID.finditer(content))})
         if not self._may_hold(content):
             return +counts
         for match in _RUNS.finditer(content):

@@ -13,7 +13,8 @@ from temmed.timelines.privacy.known import Known, Span
 from temmed.timelines.privacy.stand_ins import WRITTEN, StandIns, moved
 from temmed.timelines.privacy.vocabulary import plain
 
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.]*\d)")
+#: A unique id of DICOM: of many parts, or made from random bits.
+UID = re.compile(r"(?<![\d.])(?:2\.25\.[1-9]\d{9,38}|[0-2](?:\.(?:0|[1-9]\d*)){5,})(?![\d.]*\d)")
 #: Rounds after which nothing new can come up; what one round removes may show the next one a name.
 _ROUNDS = 8
 _STANDARD_UIDS = "1.2.840.10008."
@@ -59,22 +60,24 @@ class Scrubber:
         """
         counts: Counter[str] = Counter()
         new = plain(text)
-        spans = apart(new, [*self._identifiers(new, owner, strange), *self._dates(new, owner)], self.stand_ins.accepted)
+        found = list(dates.find(new, self.order))
+        spans = [*self._identifiers(new, found, owner, strange), *self._dates(new, found, owner)]
+        spans = apart(new, spans, self.stand_ins.accepted)
         for _ in range(_ROUNDS):
+            if not spans:
+                break
             new, done = replaced(new, spans)
             counts += done
             # Moved dates look like any others: they are left alone from now on.
-            spans = apart(new, self._identifiers(new, owner, strange), WRITTEN)
-            if not spans:
-                break
+            spans = apart(new, self._identifiers(new, dates.find(new, self.order), owner, strange), WRITTEN)
         return Scrubbed(new if counts else text, counts)
 
-    def _identifiers(self, text: str, owner: str | None, strange: bool) -> Iterable[Span]:
+    def _identifiers(self, text: str, found: Iterable[dates.Found], owner: str | None, strange: bool) -> Iterable[Span]:
         yield from self.known.find(text, owner)
-        for match in _UID.finditer(text):
+        for match in UID.finditer(text):
             if not match.group().startswith(_STANDARD_UIDS):
                 yield Span(*match.span(), "uid", self.stand_ins.uid(match.group()))
-        taken = [(found.start, found.end) for found in dates.find(text, self.order)]
+        taken = [(date.start, date.end) for date in found]
         for span in (*patterns.find(text), *names.find(text, strange)):
             # 20240131 is a date and no number; a date inside of an address is part of it.
             if span.kind not in ("id", "phone") or not any(
@@ -82,17 +85,17 @@ class Scrubber:
             ):
                 yield span
 
-    def _dates(self, text: str, owner: str | None) -> Iterable[Span]:
+    def _dates(self, text: str, found: Iterable[dates.Found], owner: str | None) -> Iterable[Span]:
         days = None if owner is None else self.stand_ins.days(owner)
         births = self.known.births.get(owner or "", set())
-        for found in dates.find(text, self.order):
-            before = text[max(0, found.start - 20) : found.start].lower()
-            born = found.day in births or re.search(r"\b(?:dob|born|birth(?:day| ?date)?)\b[^.\n]*$", before)
-            day = None if found.day is None or born else moved(found.day, days)
+        for date in found:
+            before = text[max(0, date.start - 20) : date.start].lower()
+            born = date.day in births or re.search(r"\b(?:dob|born|birth(?:day| ?date)?)\b[^.\n]*$", before)
+            day = None if date.day is None or born else moved(date.day, days)
             if day is None:
-                yield Span(found.start, found.end, "date", "[DATE]")
+                yield Span(date.start, date.end, "date", "[DATE]")
             else:
-                yield Span(found.start, found.end, "shifted date", found.written(day))
+                yield Span(date.start, date.end, "shifted date", date.written(day))
 
 
 def apart(text: str, spans: Iterable[Span], kept: re.Pattern[str]) -> list[Span]:
