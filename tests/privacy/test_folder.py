@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 from typer.testing import Result
 
 from temmed.timelines.audit import audit, has_errors
@@ -90,6 +91,23 @@ def _stand_in(patient: str) -> str:
     from temmed.timelines.privacy.stand_ins import StandIns
 
     return StandIns("k").patient(patient)
+
+
+def test_images_that_are_left_out_leave_the_tables_too(named: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(named, copy)
+    page = Image.new("L", (256, 256))
+    ImageDraw.Draw(page).text((5, 5), "DOE JANE 1960", fill=255, font=ImageFont.load_default(size=18))
+    page.save(copy / "images" / "page.png")
+    images = pd.read_parquet(copy / "images.parquet")
+    images.loc[len(images)] = images.iloc[0].to_dict() | {"channel": "screen", "path": "images/page.png", "frame": None}
+    images.to_parquet(copy / "images.parquet")
+    Timeline.open(copy).record_fingerprint()
+    outcome = deidentify(Request(copy, tmp_path / "out", key="k", leave_out_pixels=True))
+    assert (outcome.left, outcome.dropped) == ([], ["images/page.png"])
+    timeline = Timeline.open(tmp_path / "out")
+    assert len(timeline.table("images")) == len(images) - 1
+    assert timeline.recorded_fingerprint == timeline.meta.fingerprint
 
 
 def test_a_split_keeps_everybody_where_they_were(named: Path, cleaned: Path) -> None:

@@ -90,13 +90,13 @@ class CellCleaner:
     def _by_kind(self, kind: Kind, value: str, owner: str | None, order: Order | None, prose: bool) -> tuple[str, str]:
         stand_ins = self.scrubber.stand_ins
         if kind == "patient":
-            return _patient(value, stand_ins.patient), "pseudonym"
+            return _patient(value, stand_ins.patient), "replaced"
         if kind in ("remove", "birth"):
             return "", "removed"
         if kind == "record":
-            return self._record(value), "stand-in"
+            return self._record(value), "replaced"
         if kind in ("key", "path") or _PATH.fullmatch(value.strip()):
-            return self.names.path(value.replace("\\", "/"), owner), "stand-in" if kind == "key" else "renamed"
+            return self.names.path(value.replace("\\", "/"), owner), "replaced" if kind == "key" else "renamed"
         if kind == "age":
             return _capped(value), "capped"
         if kind == "date" and _SERIAL.fullmatch(value.strip()):
@@ -104,7 +104,7 @@ class CellCleaner:
         if _PLAIN.fullmatch(value.strip()):
             # A number, unless it is a patient's in a column that does not say so.
             whole = (span for span in self.scrubber.known.find(value, owner) if span.end - span.start == len(value))
-            return next((span.replacement for span in whole), value), "stand-in"
+            return next((span.replacement for span in whole), value), "replaced"
         found = dates.parse(value, order)
         if found is not None:
             return self._date(value, found, owner)

@@ -205,7 +205,7 @@ class Profile:
     def _by_table(self, element: DataElement, action: Action) -> str:
         if element.keyword == "PatientID":
             element.value = self.scrubber.stand_ins.patient(str(element.value))
-            return "pseudonym"
+            return "replaced"
         if action == "remove" or element.VR in _BYTES:
             return "removed"
         if action == "empty":

@@ -34,7 +34,7 @@ class Left:
 
     Attributes:
         path: the file.
-        place: the element, column or kind; ``name`` for the file's name.
+        place: the element, column or kind.
         action: what cleaning would do with it.
         count: how many.
     """
@@ -103,7 +103,11 @@ class _Scan:
 
     def __call__(self, item: Item) -> tuple[list[Left], tuple[str, ...]]:
         names = self.cleaner.names
-        left = [] if names.path(item.path, item.owner) == item.path else [Left(item.path, "name", "renamed", 1)]
+        left = (
+            []
+            if names.path(item.path, item.owner) == item.path
+            else [Left(item.path, "name of the file", "renamed", 1)]
+        )
         path = self.root / item.path
         if item.kind == "dicom":
             header = read_header(path)
@@ -111,7 +115,7 @@ class _Scan:
             was_clean = str(header.get("PatientIdentityRemoved") or "") == "YES"
             actions = self.cleaner.apply_profile(header, item.owner)
             if not was_clean:
-                left.append(Left(item.path, "PatientIdentityRemoved", "missing", 1))
+                left.append(Left(item.path, "PatientIdentityRemoved", "added", 1))
         else:
             with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
                 actions = self.cleaner.write(item, path, Path(folder, path.name))
@@ -145,8 +149,8 @@ class _Search:
         counts: Counter[str] = Counter()
         for part in (content, gzip.decompress(content)) if path.lower().endswith(".gz") else (content,):
             counts += self._search(part)
-        left = [Left(path, f"bytes ({kind})", "found", count) for kind, count in counts.items()]
-        return left + ([Left(path, "name", "found", 1)] if self._search(path.encode()) else [])
+        left = [Left(path, f"bytes ({kind})", "removed", count) for kind, count in counts.items()]
+        return left + ([Left(path, "name of the file", "renamed", 1)] if self._search(path.encode()) else [])
 
     def _search(self, content: bytes) -> Counter[str]:
         counts = Counter({"uid": sum(match.group().decode() in self.known.uids for match in _UID.finditer(content))})
