@@ -130,7 +130,8 @@ def _summary(request: Request, outcome: Outcome) -> list[str]:
         head = typer.style(text, fg="red", bold=True)
     else:
         head = typer.style(f"De-identified {request.source} to {request.target}", fg="green", bold=True)
-    lines = [head, f"  {len(found.items):,} files of {len(found.patients):,} patients: {told}"]
+    people = f"{len(found.patients):,} {'patient' if len(found.patients) == 1 else 'patients'}"
+    lines = [head, f"  {_files(len(found.items))} of {people}: {told}"]
     lines.append(f"  {len(found.known):,} known identifiers looked for in every text and name")
     actions: Counter[str] = Counter()
     for (_, action), count in outcome.actions.items():
@@ -141,11 +142,11 @@ def _summary(request: Request, outcome: Outcome) -> list[str]:
         lines.append("  note: without --pseudonym-key, a second run gives other pseudonyms and other dates")
     unowned = sum(item.owner is None and item.kind in ("text", "dicom", "nifti") for item in found.items)
     if unowned:
-        lines.append(f"  note: {unowned:,} files name no patient: their dates are removed and not moved")
+        lines.append(f"  note: {_files(unowned)} of no known patient: their dates are removed and not moved")
     warned = [(entry.path, ", ".join(entry.pixels)) for entry in outcome.cleaned if entry.pixels]
     verb = "left out, as they may have" if request.leave_out_pixels else "that may have"
-    lines += _listed(f"{len(warned):,} files {verb} text in their pixels", warned)
-    lines += _listed(f"{len(found.left_out):,} files left out", found.left_out)
+    lines += _listed(f"{_files(len(warned))} {verb} text in their pixels", warned)
+    lines += _listed(f"{_files(len(found.left_out))} left out", found.left_out)
     return lines + _left(outcome.left)
 
 
@@ -155,24 +156,31 @@ def _scanned(folder: Path, result: ScanResult) -> list[str]:
         if result.left
         else typer.style("no identifier found", fg="green", bold=True)
     )
-    lines = [f"{folder}: {verdict} of {result.files:,} files"]
-    lines += _left(result.left)
-    lines += _listed(
-        f"{len({path for path, _ in result.pixels}):,} files that may have text in their pixels", result.pixels
-    )
-    return lines + _listed(f"{len(result.not_looked_at):,} files not looked at", result.not_looked_at)
+    lines = [f"{folder}: {verdict} of {_files(result.files)}", *_left(result.left)]
+    reasons: dict[str, list[str]] = {}
+    for path, reason in result.pixels:
+        reasons.setdefault(path, []).append(reason)
+    warned = [(path, ", ".join(told)) for path, told in reasons.items()]
+    lines += _listed(f"{_files(len(warned))} that may have text in their pixels", warned)
+    return lines + _listed(f"{_files(len(result.not_looked_at))} not looked at", result.not_looked_at)
 
 
 def _left(left: list[Left]) -> list[str]:
-    """Where identifiers are; never what they are."""
-    return _listed(
-        f"{sum(entry.count for entry in left):,} left",
-        [(entry.path, f"{entry.place}: {entry.action}, {entry.count:,}") for entry in left],
-    )
+    """Where identifiers are, the most frequent places first; never what they are."""
+    paths: dict[tuple[str, str], list[str]] = {}
+    for entry in left:
+        paths.setdefault((entry.place, entry.action), []).append(entry.path)
+    ranked = sorted(paths.items(), key=lambda item: -len(item[1]))
+    told = [(place, f"to be {action} in {_files(len(found))}, such as {found[0]}") for (place, action), found in ranked]
+    return _listed(f"{sum(entry.count for entry in left):,} places, by element, column or kind", told)
+
+
+def _files(count: int) -> str:
+    return f"{count:,} {'file' if count == 1 else 'files'}"
 
 
 def _listed(heading: str, entries: list[tuple[str, str]]) -> list[str]:
     if not entries:
         return []
-    lines = [f"  {heading}:", *(f"    {path}: {reason}" for path, reason in entries[:_LISTED])]
+    lines = [f"  {heading}:", *(f"    {place}: {told}" for place, told in entries[:_LISTED])]
     return lines + ([f"    … and {len(entries) - _LISTED:,} more"] if len(entries) > _LISTED else [])

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from temmed.errors import InputError
 from temmed.timelines.folder import META_FILE, Timeline
+from temmed.timelines.privacy.paths import Names
+from temmed.timelines.problems import Problems
 from temmed.timelines.splits import FOLDER, load_split, save_split
+from temmed.timelines.tables import find_table, read_table, write_table
 
 
-def bring_in_line(source: Path, staging: Path, manifest: dict[str, Any]) -> None:
+def bring_in_line(source: Path, staging: Path, manifest: dict[str, Any], names: Names) -> None:
     """Write fingerprints anew, add what was done to the provenance, and carry the terms over.
 
     Args:
         source: the folder that was de-identified.
         staging: the cleaned folder.
         manifest: what was done.
+        names: cleans the name of the source.
 
     Raises:
-        InputError: an image lies outside of the source, or the cleaned tables break the format.
+        InputError: the cleaned tables break the format.
     """
     old = json.loads((source / META_FILE).read_text(encoding="utf-8"))
     path = staging / META_FILE
     meta = json.loads(path.read_text(encoding="utf-8"))
-    provenance = meta.get("provenance") or {}
-    if isinstance(provenance.get("source"), str):
-        # Where it lay says who worked on it.
-        provenance["source"] = PurePosixPath(provenance["source"]).name
-    before = old.get("provenance") or {}
+    provenance, before = meta.get("provenance") or {}, old.get("provenance") or {}
+    # Where it lay says who worked on it; this kind of path knows both slashes.
+    place = PureWindowsPath(str(before.get("source", "")))
+    if len(place.parts) > 1:
+        name = names.name(place.name, None)
+        provenance["source"] = name if name == place.name else names.scrubber.stand_ins.other(name)
     provenance |= {name: before[name] for name in ("licence", "license", "consent") if name in before}
     meta["licence"] = old.get("licence", "unknown") if manifest.get("licence") is None else manifest["licence"]
     for name in ("importer", "versions", "source_fingerprint"):
@@ -37,9 +42,22 @@ def bring_in_line(source: Path, staging: Path, manifest: dict[str, Any]) -> None
             provenance[name] = before[name]
     meta["provenance"] = provenance | {"deidentification": manifest}
     path.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _drop_left_out(staging)
     timeline = Timeline.open(staging)
     timeline.record_fingerprint()
     _splits(staging, timeline)
+
+
+def _drop_left_out(staging: Path) -> None:
+    """Take files that were left out off the tables: their time points have an image less."""
+    for name in ("images", "masks"):
+        path = find_table(staging, name)
+        if path is None:
+            continue
+        frame = read_table(path, name, Problems())
+        kept = frame[[(staging / file).exists() for file in frame["path"]]]
+        if len(kept) < len(frame):
+            write_table(kept, path, name)
 
 
 def refuse_outside(source: Path) -> None:
