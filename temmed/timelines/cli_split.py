@@ -89,8 +89,8 @@ def split(
     recipes[0].check(as_option)
     timeline = Timeline.open(folder)
     with progress_bar() as progress:
-        together = with_duplicates(timeline, recipes[0], progress).together
-    divisions = [find_split(timeline, replace(each, together=together)) for each in recipes]
+        groups = with_duplicates(timeline, recipes[0], progress).together
+    divisions = [find_split(timeline, replace(each, together=groups)) for each in recipes]
     console = open_console()
     for division in divisions:
         path = folder / "splits" / f"{division.name}.csv"

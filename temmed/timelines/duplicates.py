@@ -15,7 +15,7 @@ from scipy.sparse import csgraph
 
 from temmed.timelines.folder import Timeline
 from temmed.timelines.image_scan import ImageScan, scan_images
-from temmed.timelines.likeness import like_pictures, like_texts, normalised_texts
+from temmed.timelines.likeness import like_pictures, like_texts, normalised_texts, words_of
 from temmed.timelines.progress import Progress, silent
 
 #: Least correlation of pictures, and least share of three-word runs that texts have in common.
@@ -108,10 +108,11 @@ def like_reports(timeline: Timeline, threshold: float = TEXT_LIKENESS, fewest: i
     """
     reports = timeline.table("reports").dropna(subset=["patient_id", "text"])
     text = normalised_texts(reports["text"])
-    long = text.str.count(" ") >= fewest - 1
+    long = words_of(text) >= fewest
     reports = reports[long].assign(text=text[long]).reset_index(drop=True)
-    shared = reports.groupby("text")["patient_id"].nunique()
-    reports = reports[reports["text"].map(shared) <= MOST_PATIENTS].reset_index(drop=True)
+    wording = pd.factorize(reports["text"])[0]
+    shared = reports["patient_id"].groupby(wording).transform("nunique")
+    reports = reports[shared <= MOST_PATIENTS].reset_index(drop=True)
     distinct = reports.drop_duplicates("text")
     firsts, seconds, likeness = like_texts(distinct["text"], threshold, fewest)
     rows = distinct.index.to_numpy()

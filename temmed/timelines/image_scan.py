@@ -219,7 +219,7 @@ def _table(files: list[_File]) -> pd.DataFrame:
         width=[one.shape[-1] for one in looks],
         is_blank=[one.is_blank for one in looks],
         is_finite=[one.is_finite for one in looks],
-        date=[file.date for file in files for _ in file.looks],
+        date=pd.Series([file.date for file in files for _ in file.looks], dtype="str"),
     )
     return table[list(_TYPES)].astype(_TYPES)
 

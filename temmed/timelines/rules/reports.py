@@ -63,7 +63,7 @@ def report_dates(audit: Audit) -> Iterator[Finding]:
 @rule
 def report_text_dates(audit: Audit) -> Iterator[Finding]:
     """Examination dates that reports state must tell the order and the intervals of the positions."""
-    reports = _placed(audit)
+    reports = _placed(audit, r"\d{4}")
     if reports.empty:
         return
     reports = reports.assign(date=reports["text"].str.extract(_EXAMINED)[0])
@@ -98,7 +98,7 @@ def report_compares_with_future(audit: Audit) -> Iterator[Finding]:
 @rule
 def report_elapsed(audit: Audit) -> Iterator[Finding]:
     """A report that says how long after the first examination it was must agree with its time point."""
-    reports = _placed(audit)
+    reports = _placed(audit, "(?i) after ")
     if reports.empty:
         return
     said = reports["text"].str.extract(_SINCE)
@@ -117,9 +117,10 @@ def report_elapsed(audit: Audit) -> Iterator[Finding]:
     )
 
 
-def _placed(audit: Audit) -> pd.DataFrame:
-    """Reports of a time point, with its time."""
+def _placed(audit: Audit, pattern: str) -> pd.DataFrame:
+    """Reports of a time point whose text holds a pattern, with its time. A short pattern is quick to look for."""
     reports = audit.timeline.table("reports").dropna(subset=["sequence_id", "position", "text"])
+    reports = reports[reports["text"].str.contains(pattern, regex=True)]
     points = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
     reports = reports[["report_id", "sequence_id", "position", "text"]]
     return reports.merge(points[["sequence_id", "position", "time"]], on=["sequence_id", "position"])
