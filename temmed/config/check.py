@@ -121,8 +121,8 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         refuse(f"{rule.shares} positive numbers that sum to 1")
     if rule.windows:
         read_windows(OmegaConf.to_container(value), where)  # type: ignore[arg-type]  # a mapping, by its type
-    if rule.exists == "file" and not Path(value).is_file():
-        refuse("an existing file", "Check the path.")
+    if rule.exists == "file" and value != rule.word and not Path(value).is_file():
+        refuse("an existing file" + (f", or {rule.word}" if rule.word else ""), "Check the path.")
     if rule.exists == "folder" and not Path(value).is_dir():
         refuse("an existing folder", "Check the path.")
 

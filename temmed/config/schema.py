@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from temmed.timelines.recipe import RULES
+from temmed.timelines.recipe import DUPLICATES, RULES
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Rule:
         meaning: how the pattern is put into words.
         shares: a list of positive numbers, as many as this, that sum to 1.
         exists: the path must lead to a ``file`` or a ``folder``.
+        word: what may stand instead of a file.
         divides: the key of a whole number of which the value must be a divisor.
         windows: the value gives windows by modality.
     """
@@ -42,6 +43,7 @@ class Rule:
     meaning: str = ""
     shares: int = 0
     exists: str = ""
+    word: str = ""
     divides: str = ""
     windows: bool = False
 
@@ -67,7 +69,7 @@ class SplitConfig:
     fold: int | None = MISSING
     site: str | None = MISSING
     name: str | None = field(default=MISSING, metadata=rule(**NAME))
-    together: str | None = field(default=MISSING, metadata=rule(exists="file"))
+    together: str | None = field(default=MISSING, metadata=rule(exists="file", word=DUPLICATES))
     few_shot: int | None = MISSING
     few_shot_per: str | None = MISSING
 

@@ -10,7 +10,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ import pandas as pd
 
 from temmed.timelines import rules
 from temmed.timelines.folder import Timeline
-from temmed.timelines.scan import Scan, scan_images
+from temmed.timelines.image_scan import ImageScan, scan_images
+from temmed.timelines.progress import Progress, silent
 from temmed.timelines.shortcuts import Guesses, guess_questions
 from temmed.timelines.splits import Split
 from temmed.timelines.tables import named_rows
@@ -27,9 +28,6 @@ Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 #: How many examples a finding names, and how many of them a page shows pictures of.
 EXAMPLES = 5
-
-#: Told of progress: what is being done, how many are done, how many there are.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,6 @@ class Finding:
     views: tuple[View, ...] = ()
 
 
-def _silent(label: str, done: int, total: int) -> None:
-    """Show no progress."""
-
-
 @dataclass(frozen=True)
 class Audit:
     """What a rule may look at.
@@ -87,11 +81,11 @@ class Audit:
 
     timeline: Timeline
     split: Split | None = None
-    progress: Progress = field(default=_silent)
+    progress: Progress = silent
     tables_only: bool = False
 
     @cached_property
-    def scan(self) -> Scan:
+    def image_scan(self) -> ImageScan:
         """What the image files hold; each is read once, for all rules. Empty when only tables are looked at."""
         return scan_images(self.timeline, self.progress, skip=self.tables_only)
 
@@ -146,7 +140,7 @@ def found_rows(
 
 
 def audit(
-    timeline: Timeline, split: Split | None = None, progress: Progress | None = None, tables_only: bool = False
+    timeline: Timeline, split: Split | None = None, progress: Progress = silent, tables_only: bool = False
 ) -> list[Finding]:
     """Apply every rule.
 
@@ -159,7 +153,7 @@ def audit(
     Returns:
         What was found, errors first.
     """
-    return run_rules(Audit(timeline, split, progress or _silent, tables_only))
+    return run_rules(Audit(timeline, split, progress, tables_only))
 
 
 def run_rules(context: Audit) -> list[Finding]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pandas as pd
 from temmed.errors import InputError
 from temmed.files import atomic_write, staged_folder
 from temmed.timelines.folder import Timeline, write_timeline
+from temmed.timelines.progress import Progress, silent
 from temmed.timelines.schema import SCHEMA
 from temmed.timelines.shortcuts import GUESSERS, Guesses, guess_questions
 from temmed.timelines.splits import FOLDER
@@ -47,7 +47,7 @@ class Debiased:
     after: pd.DataFrame
 
 
-def debias(timeline: Timeline, progress: Callable[[str, int, int], None] | None = None) -> Debiased:
+def debias(timeline: Timeline, progress: Progress = silent) -> Debiased:
     """Choose the questions to drop.
 
     Args:
@@ -108,7 +108,7 @@ def write_debiased(
     timeline: Timeline,
     out: Path,
     overwrite: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Debiased:
     """Write a timeline folder that is the same but for its questions.
 

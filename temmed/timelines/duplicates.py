@@ -5,7 +5,7 @@ Such patients must be on one side of a split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from temmed.timelines.folder import Timeline
-from temmed.timelines.likeness import like_pictures, like_texts, normalised_texts
-from temmed.timelines.scan import Scan, scan_images
+from temmed.timelines.image_scan import ImageScan, scan_images
+from temmed.timelines.likeness import like_pictures, like_texts, normalised_texts, words_of
+from temmed.timelines.progress import Progress, silent
 
 #: Least correlation of pictures, and least share of three-word runs that texts have in common.
 PICTURE_LIKENESS, TEXT_LIKENESS = 0.95, 0.8
@@ -29,7 +30,7 @@ def duplicate_groups(
     timeline: Timeline,
     images: bool = True,
     reports: bool = True,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[set[str]]:
     """Patients linked by images or reports that are nearly the same.
 
@@ -42,7 +43,7 @@ def duplicate_groups(
     Returns:
         Groups of two and more patient ids, disjoint, ordered by their least id. A split must keep each on one side.
     """
-    scan = scan_images(timeline, progress or (lambda label, done, total: None)) if images else None
+    scan = scan_images(timeline, progress) if images else None
     links = [] if scan is None else [like_images(scan)]
     links += [like_reports(timeline)] if reports else []
     return linked(row for pairs in links for row in zip(pairs["patient_a"], pairs["patient_b"], strict=True))
@@ -58,7 +59,7 @@ def linked(pairs: Iterable[tuple[str, str]]) -> list[set[str]]:
     return [set(members) for _, members in pd.Series(names).groupby(labels)]
 
 
-def like_images(scan: Scan, threshold: float = PICTURE_LIKENESS) -> pd.DataFrame:
+def like_images(scan: ImageScan, threshold: float = PICTURE_LIKENESS) -> pd.DataFrame:
     """Pairs of patients with the same or nearly the same picture.
 
     Args:
@@ -69,7 +70,7 @@ def like_images(scan: Scan, threshold: float = PICTURE_LIKENESS) -> pd.DataFrame
         The most alike pair of pictures of each two patients: ``patient_a, patient_b, sequence_a, position_a,
         channel_a, path_a``, the same for b, and ``likeness`` (1 for equal pixels).
     """
-    usable = ~scan.images["is_blank"].astype(bool) & ~scan.images["digest"].isin(placeholders(scan)["digest"])
+    usable = ~scan.images["is_blank"] & ~scan.images["digest"].isin(placeholders(scan)["digest"])
     usable &= scan.images["patient_id"].notna()
     images = scan.images[usable].reset_index(drop=True)
     thumbnails = scan.thumbnails[usable.to_numpy(bool)]
@@ -87,9 +88,9 @@ def like_images(scan: Scan, threshold: float = PICTURE_LIKENESS) -> pd.DataFrame
     return _without_common(_best(pairs))
 
 
-def placeholders(scan: Scan) -> pd.DataFrame:
+def placeholders(scan: ImageScan) -> pd.DataFrame:
     """Equal pictures of more patients than can be one person: ``digest, patients, path``, most patients first."""
-    images = scan.images[~scan.images["is_blank"].astype(bool)]
+    images = scan.images[~scan.images["is_blank"]]
     shared = images.groupby("digest").agg(patients=("patient_id", "nunique"), path=("path", "first")).reset_index()
     return shared[shared["patients"] > MOST_PATIENTS].sort_values("patients", ascending=False, ignore_index=True)
 
@@ -107,10 +108,11 @@ def like_reports(timeline: Timeline, threshold: float = TEXT_LIKENESS, fewest: i
     """
     reports = timeline.table("reports").dropna(subset=["patient_id", "text"])
     text = normalised_texts(reports["text"])
-    long = text.str.count(" ") >= fewest - 1
+    long = words_of(text) >= fewest
     reports = reports[long].assign(text=text[long]).reset_index(drop=True)
-    shared = reports.groupby("text")["patient_id"].nunique()
-    reports = reports[reports["text"].map(shared) <= MOST_PATIENTS].reset_index(drop=True)
+    wording = pd.factorize(reports["text"])[0]
+    shared = reports["patient_id"].groupby(wording).transform("nunique")
+    reports = reports[shared <= MOST_PATIENTS].reset_index(drop=True)
     distinct = reports.drop_duplicates("text")
     firsts, seconds, likeness = like_texts(distinct["text"], threshold, fewest)
     rows = distinct.index.to_numpy()

@@ -22,6 +22,8 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 _WINDOW = 12
 #: Texts that share a run, beyond which it says nothing.
 _COMMON = 64
+#: Hashes are counted in so many shares, in tables of so many places: together 2 ** 27 places.
+_SHARE_BITS, _SLOT_BITS = 3, 24
 #: Words of a shingle, the unit in which texts are compared.
 _SHINGLE = 3
 #: Bands of bits that pictures are hashed to. Two pictures with correlation 0.95 share one of them in 9 of 10 cases.
@@ -114,8 +116,14 @@ def _neighbours(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _distinct(firsts: NDArray[np.int64], seconds: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], ...]:
     low, high = np.minimum(firsts, seconds), np.maximum(firsts, seconds)
-    codes = np.unique(low * count + high)
+    codes = _sorted(low * count + high)
     return codes // max(count, 1), codes % max(count, 1)
+
+
+def _sorted(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct values, sorted; for millions of them many times quicker than :func:`numpy.unique`."""
+    values = np.sort(values)
+    return values[np.concatenate([np.ones(len(values[:1]), bool), values[1:] != values[:-1]])]
 
 
 def _parts(count: int) -> list[slice]:
@@ -127,6 +135,11 @@ def normalised_texts(texts: pd.Series) -> pd.Series:
     array = pc.utf8_lower(_arrow(texts))
     array = pc.utf8_trim_whitespace(pc.replace_substring_regex(array, r"[^\pL\pN]+", " "))
     return pd.Series(array.to_pandas(), dtype="str").set_axis(texts.index)
+
+
+def words_of(texts: pd.Series) -> pd.Series:
+    """How many words each text has, for texts as :func:`normalised_texts` gives them."""
+    return pd.Series(pc.count_substring(_arrow(texts), " ").to_numpy() + 1, index=texts.index)
 
 
 def _arrow(texts: pd.Series) -> pa.Array:
@@ -148,16 +161,13 @@ def like_texts(texts: pd.Series, threshold: float, fewest: int = 1) -> Pairs:
     Returns:
         First and second place in ``texts`` and that ratio, for each pair.
     """
-    documents, runs, count = _shingles(texts, fewest)
+    documents, runs, frequency = _shingles(texts, fewest, threshold)
     sizes = np.bincount(documents, minlength=len(texts))
-    frequency = np.bincount(runs, minlength=count)
-    order = np.lexsort((runs, frequency[runs], documents))
-    documents, runs = documents[order], runs[order]
-    place = np.arange(len(documents)) - np.concatenate([[0], np.cumsum(sizes)])[documents]
-    # Rounded down, for a product such as 0.8 * 10 may come out a little above the true one.
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    place = np.arange(len(documents)) - starts[documents]
     own = sizes[documents]
     telling = (frequency[runs] > 1) & (frequency[runs] <= _COMMON)
-    early = (place < own - np.ceil(threshold * own - 1e-9) + 1) & telling
+    early = (place <= _spare(own, threshold)) & telling
     prefix = np.lexsort((own[early], runs[early]))
     first, second = _neighbours(runs[early][prefix])
     holders = documents[early][prefix]
@@ -165,7 +175,7 @@ def like_texts(texts: pd.Series, threshold: float, fewest: int = 1) -> Pairs:
     small, large = np.sort(np.stack([sizes[firsts], sizes[seconds]]), axis=0)
     fitting = small >= threshold * large - 1e-9
     firsts, seconds = firsts[fitting], seconds[fitting]
-    held = sparse.csr_matrix((np.ones(len(runs), np.int32), (documents, runs)), shape=(len(texts), count))
+    held = sparse.csr_matrix((np.ones(len(runs), np.int32), runs, starts), shape=(len(texts), len(frequency)))
     shared = np.concatenate(
         [np.asarray(held[firsts[p]].multiply(held[seconds[p]]).sum(axis=1)).ravel() for p in _parts(len(firsts))]
         or [np.zeros(0)]
@@ -175,22 +185,69 @@ def like_texts(texts: pd.Series, threshold: float, fewest: int = 1) -> Pairs:
     return firsts[keep], seconds[keep], ratio[keep]
 
 
-def _shingles(texts: pd.Series, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Text and run of three words of each distinct pair of them, both as numbers from 0, and the number of runs."""
+def _spare(sizes: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
+    """How many of so many runs another text may lack and still be like this one."""
+    # Rounded down, for a product such as 0.8 * 10 may come out a little above the true one.
+    return sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64)
+
+
+def _shingles(
+    texts: pd.Series, fewest: int, threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The runs of three words of the texts that may be like another one.
+
+    Returns:
+        Text and run of each distinct pair of them, by text and the rarest run first, and how many texts each run has;
+        runs are numbers from 0, the rarest first.
+    """
+    parts = [_hashed_runs(texts.iloc[part], part.start, fewest) for part in _parts(len(texts))]
+    owners, hashes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if parts else _NO_RUNS
+    sizes = np.bincount(owners, minlength=len(texts))
+    alone = np.bincount(owners[~_repeated(hashes)], minlength=len(texts))
+    # A text with many runs of its own is like no other. Most texts are, and need not be looked at closely.
+    close = (alone <= _spare(sizes, threshold))[owners]
+    runs, values = pd.factorize(hashes[close])
+    pairs = _sorted(owners[close] * len(values) + runs)
+    documents, runs = np.divmod(pairs, max(len(values), 1))
+    frequency = np.bincount(runs, minlength=len(values))
+    order = np.argsort(frequency, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    documents, runs = np.divmod(np.sort(documents * len(values) + rank[runs]), max(len(values), 1))
+    return documents, runs, frequency[order]
+
+
+_NO_RUNS = (np.zeros(0, np.int64), np.zeros(0, np.uint64))
+
+
+def _hashed_runs(texts: pd.Series, start: int, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The place of a text, counted from ``start``, and a hash for each of its runs of three words."""
     words = pc.split_pattern(_arrow(texts), " ")
     lengths = pc.list_value_length(words).to_numpy().astype(np.int64)
-    codes = pc.list_flatten(words).dictionary_encode().indices.to_numpy().astype(np.uint64)
-    documents = np.repeat(np.arange(len(texts)), lengths)
-    last = len(codes) - _SHINGLE + 1
+    flat = pc.list_flatten(words).dictionary_encode()
+    hashes = pd.util.hash_array(flat.dictionary.to_numpy(zero_copy_only=False))[flat.indices.to_numpy()]
+    last = len(hashes) - _SHINGLE + 1
     if last <= 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), 0
+        return _NO_RUNS
     mixed = np.zeros(last, np.uint64)
     for step in range(_SHINGLE):
-        # FNV-1a over the words: 64 bits, so that two runs of one text collection hardly ever meet.
-        mixed = (mixed ^ (codes[step : last + step] + np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0x100000001B3)
+        # 64 bits, so that two runs of one text collection hardly ever meet.
+        mixed = (mixed ^ hashes[step : last + step]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
+    documents = np.repeat(np.arange(len(texts)), lengths)
     owner = documents[:last]
     whole = (owner == documents[_SHINGLE - 1 :]) & (lengths[owner] >= max(fewest, _SHINGLE))
-    runs, values = pd.factorize(mixed[whole])
-    codes_of = np.unique(owner[whole].astype(np.int64) * max(len(values), 1) + runs)
-    return codes_of // max(len(values), 1), codes_of % max(len(values), 1), len(values)
+    return owner[whole] + start, mixed[whole]
+
+
+def _repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which hashes are there more than once, and a few others besides."""
+    shares, slots = (hashes >> np.uint64(shift) for shift in (64 - _SHARE_BITS, 64 - _SHARE_BITS - _SLOT_BITS))
+    slots &= np.uint64((1 << _SLOT_BITS) - 1)
+    repeated = np.zeros(len(hashes), bool)
+    for share in range(1 << _SHARE_BITS):
+        # A share at a time, for a table of counts that is small.
+        mine = np.flatnonzero(shares == share)
+        slot = slots[mine].astype(np.int64)
+        repeated[mine] = (np.bincount(slot, minlength=1) > 1)[slot]
+    return repeated

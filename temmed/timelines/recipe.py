@@ -19,9 +19,26 @@ DEFAULT_FRACTIONS = (0.6, 0.1, 0.3)
 #: Below this a fold for validation and one for testing leave nothing to train on.
 LEAST_FOLDS = 3
 
-#: Patients that belong together: a CSV file with columns ``patient_id, group``, a mapping of patient to group, or
-#: groups of patients.
-Together = str | PathLike[str] | Mapping[str, str] | Collection[Collection[str]]
+#: The word, in place of a file, for groups that are found in the data themselves.
+DUPLICATES = "duplicates"
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of patients who share an image or a report.
+
+    Attributes:
+        content: the fingerprint of the data they were found in.
+        groups: the patients of each.
+    """
+
+    content: str
+    groups: tuple[tuple[str, ...], ...]
+
+
+#: Patients that belong together: a CSV file with columns ``patient_id, group``, a mapping of patient to group, groups
+#: of patients, or ``duplicates`` for those who share an image or a report.
+Together = str | PathLike[str] | Mapping[str, str] | Collection[Collection[str]] | Duplicates
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 _LONGEST = 60
@@ -132,8 +149,12 @@ class Recipe:
         if self.stratify:
             found["stratify"] = list(self.stratify)
         if self.together is not None:
-            found["together"] = True
+            found["together"] = DUPLICATES if self._finds_duplicates else True
         return found
+
+    @property
+    def _finds_duplicates(self) -> bool:
+        return self.together == DUPLICATES or isinstance(self.together, Duplicates)
 
     @property
     def file_name(self) -> str:
@@ -150,7 +171,7 @@ class Recipe:
         elif self.by == "site" and not self.name:
             parts.append(str(self.site))
         if self.together is not None and not self.name:
-            parts.append("together")
+            parts.append(DUPLICATES if self._finds_duplicates else "together")
         stem = "-".join(_plain(part) for part in parts)
         if not self.name or self.few_shot is not None:
             stem += f"_seed{self.seed}"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from temmed.timelines.folder import Timeline
+from temmed.timelines.progress import Progress, silent
 
 #: What a guesser is called, and what it sees.
 GUESSERS = ("text", "metadata")
@@ -62,7 +63,7 @@ def guess_questions(
     timeline: Timeline,
     question_ids: set[str] | None = None,
     sample: int | None = SAMPLE,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Guesses:
     """Cross-validate the guessers on every template.
 
@@ -93,8 +94,7 @@ def guess_questions(
             rows, table = _family(str(template), part, facts)
             families += rows
             items.append(table)
-        if progress is not None:
-            progress("Guessing answers", done, len(groups))
+        progress("Guessing answers", done, len(groups))
     empty = Guesses(pd.DataFrame(columns=_FAMILY_COLUMNS), pd.DataFrame(columns=_ITEM_COLUMNS), skipped)
     if not families:
         return empty

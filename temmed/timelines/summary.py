@@ -74,12 +74,17 @@ def _range(values: pd.Series) -> str:
 
 def _questions(timeline: Timeline) -> list[list[str]]:
     questions = timeline.table("questions")
-    steps = questions["horizon_steps"].astype("float64")
-    kinds = questions["evidence_kind"].fillna("positions")
-    bins = [horizon_bin(step, kind) for step, kind in zip(steps, kinds, strict=True)]
-    counts = pd.crosstab(questions["template"], pd.Series(bins, index=questions.index, name="bin"))
+    counts = pd.crosstab(questions["template"], horizon_bins(questions))
     used = [label for label in _BINS if label in counts.columns]
     rows = [["", *used, "all"]]
     for template, row in counts.iterrows():
         rows.append([str(template), *[f"{row[label]:,}" for label in used], f"{row.sum():,}"])
     return rows
+
+
+def horizon_bins(questions: pd.DataFrame) -> pd.Series:
+    """The horizon bin of each question, as :func:`temmed.timelines.schema.horizon_bin` has it."""
+    steps = questions["horizon_steps"].astype("float64")
+    kinds = questions["evidence_kind"].astype("object").fillna("positions")
+    bins = [horizon_bin(step, kind) for step, kind in zip(steps, kinds, strict=True)]
+    return pd.Series(bins, index=questions.index, name="bin", dtype="str")

@@ -26,6 +26,7 @@ MISTAKES = [
     (["data.split.stratify=sex"], "data.split.stratify", "expected a list of texts, found 'sex'"),
     (["data.split.by=kfold", "data.split.fold=0"], "data.split.folds", "For example: data.split.folds=5."),
     (["data.split.by=site"], "data.split.site", "For example: data.split.site=NAME."),
+    (["data.split.together=groups"], "data.split.together", "expected an existing file, or duplicates, found 'groups'"),
     (["data.split.few_shots=4"], "data.split.few_shots", "Did you mean 'few_shot'?"),
     (["--multirun", "data.split.by=kfold", "data.split.folds=3", "data.split.fold=0,3"], "data.split.fold", "0 … 2"),
     (["data=ct", "data.windows={ct: [lungs]}"], "data.windows.ct", "found 'lungs'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,30 @@ def test_a_stratified_few_shot_run_is_judged_on_its_own_split(
     start(f"ckpt_path={checkpoint}", main="evaluate").refused("the split the checkpoint was trained with")
     path.unlink()
     start(f"ckpt_path={checkpoint}", main="evaluate").refused("a split 'stratified-sex-site_seed0_few6'")
+
+
+def test_near_duplicates_stay_together_in_training_and_at_evaluation(
+    start: Start, folder: Path, given: tuple[str, ...]
+) -> None:
+    images = Timeline.open(folder).table("images")
+    sequences = images["sequence_id"].drop_duplicates().tolist()
+    one, other = (folder / images.loc[images["sequence_id"] == name, "path"].iloc[0] for name in sequences[:2])
+    shutil.copyfile(one, other)
+    Timeline.open(folder).record_fingerprint()
+    run = start(*given, "data.split.together=duplicates").run
+    timeline = Timeline.open(folder)
+    split = load_split(folder, "patient-duplicates_seed0", timeline)
+    assert record(run) == {**split.record, "path": "splits/patient-duplicates_seed0.csv"}
+    patients = timeline.table("sequences").set_index("sequence_id")["patient_id"][sequences[:2]].tolist()
+    assert split.basis is not None
+    assert split.basis.groups == (tuple(sorted(patients)),)
+    path = folder / "splits" / "patient-duplicates_seed0.csv"
+    sides = split.frame.set_index("patient_id")["subset"]
+    assert sides[patients[0]] == sides[patients[1]]
+    checkpoint = f"ckpt_path={run}/checkpoints/best.ckpt"
+    assert start(checkpoint, main="evaluate").code == 0
+    path.unlink()
+    start(checkpoint, main="evaluate").refused("a split 'patient-duplicates_seed0'")
 
 
 def test_an_official_split_is_chosen_by_name(

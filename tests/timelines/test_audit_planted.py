@@ -116,6 +116,7 @@ def single_files(names: Iterable[str], save: Callable[[Path, np.ndarray, int], N
             save(root / "images" / name, loop[place], place)
             images.loc[row, "path"] = f"images/{name}"
             images.loc[row, "frame"] = pd.NA
+        tables["images"] = images
         write(root, "images", images)
 
     return plant
@@ -142,6 +143,18 @@ def save_dicom(path: Path, image: np.ndarray, place: int) -> None:
     header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 8, 8, 7, 0
     header.PixelData = image.tobytes()
     header.save_as(path, enforce_file_format=True)
+
+
+def other_sequence(root: Path, tables: Tables, write: Write) -> None:
+    """A second sequence of p0, 30 days after the first by its offset and 30 days before by the header."""
+    both(
+        single_files(("a.dcm",), save_dicom),
+        cells(("sequences", 0, "clock_offset", 0.0)),
+        added("sequences", {"like": 1, "sequence_id": "s9", "patient_id": "p0", "clock_offset": 30.0}),
+        added("timepoints", {"sequence_id": "s9", "position": 0, "time": 0.0}),
+        added("images", {"sequence_id": "s9", "position": 0, "channel": "t1", "path": "images/b.dcm"}),
+    )(root, tables, write)
+    save_dicom(root / "images" / "b.dcm", np.load(root / "images" / "s0_t1.npy")[3], 1)
 
 
 def mask(content: bytes | np.ndarray) -> Plant:
@@ -245,14 +258,15 @@ DEFECTS: dict[str, Defect] = {
     ),
     "texts dated backwards": defect(
         texts("Exam date: 2021-03-01. Cyst.", "Exam date: 30 January 2021. Cyst."),
-        "report_text_dates", "error", 1, "s0-r1: 30 January 2021",
+        "report_text_dates", "error", 1, "s0-r1: 30 January 2021", "identifiers",
     ),
     "texts dated apart": defect(
         texts("Exam date: 2021-03-01. Cyst.", "Date of the scan: April 30, 2021. Cyst."),
-        "report_text_dates", "warning", 1, "s0-r1: April 30, 2021",
+        "report_text_dates", "warning", 1, "s0-r1: April 30, 2021", "identifiers",
     ),
     "compared with the future": defect(
-        texts(EARLIER), "report_compares_with_future", "error", 1, "s0-r0: of 2021-03-01, compared with 5 January 2022"
+        texts(EARLIER), "report_compares_with_future", "error", 1, "s0-r0: of 2021-03-01, compared with 5 January 2022",
+        "identifiers",
     ),
     "elapsed time in a text": defect(
         texts("First.", "MRI, 90 days after the first examination."),
@@ -293,11 +307,15 @@ DEFECTS: dict[str, Defect] = {
         "event_measured", "error", 1, "e0: measured at 0, outside of (30, inf]",
     ),
     "headers dated backwards": defect(
-        single_files(("a.dcm", "b.dcm"), save_dicom), "header_date", "error", 1, "s0, position 1: 20210130"
+        single_files(("a.dcm", "b.dcm"), save_dicom), "header_date", "error", 1, "s0, position 1: 20210130",
+        "identifiers",
+    ),
+    "headers of two sequences": defect(
+        other_sequence, "header_clock", "warning", 1, "s9, position 0: 20210130", "identifiers"
     ),
     "paths dated backwards": defect(
         single_files(("2021-03-01.npy", "2021-01-30.npy"), save_array),
-        "path_order", "info", 1, "s0, position 1: images/2021-01-30.npy",
+        "path_order", "info", 1, "s0, position 1: images/2021-01-30.npy", "identifiers",
     ),
     "evidence in the future": defect(
         cells(("questions", 0, "evidence", [0, 2])),

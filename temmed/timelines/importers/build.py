@@ -16,10 +16,11 @@ from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import atomic_write, resumable_folder
 from temmed.processes import map_in_processes
-from temmed.timelines.importers.placing import WORTH_PROCESSES, Part, Progress, copy_files, link_slices, place
+from temmed.timelines.importers.placing import WORTH_PROCESSES, Part, copy_files, link_slices, place
 from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, relative
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
+from temmed.timelines.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,10 +97,6 @@ class Outcome:
 
 class _RefusedError(Exception):
     """Leaves the staging folder so that it is removed: the audit found errors."""
-
-
-def silent(label: str, done: int, total: int) -> None:
-    """Show no progress."""
 
 
 def run_import(importer: Importer, request: Request, progress: Progress = silent) -> Outcome:

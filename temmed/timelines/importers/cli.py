@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +10,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from temmed.processes import processors
+from temmed.timelines.console import progress_bar
 
 if TYPE_CHECKING:
     from temmed.timelines.importers.build import Outcome, Request
-    from temmed.timelines.importers.placing import Progress
     from temmed.timelines.importers.plan import Plan
     from temmed.timelines.importers.registry import Importer
 
@@ -146,25 +143,6 @@ def _command(importer: Importer) -> TyperCommand:
     command = typer.main.get_command(single)
     assert isinstance(command, TyperCommand)
     return command
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr for each step; silent where nobody looks."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    tasks: dict[str, Any] = {}
-
-    def show(label: str, done: int, total: int) -> None:
-        if label not in tasks:
-            tasks[label] = bar.add_task(label, total=total)
-        bar.update(tasks[label], completed=done, total=total)
-
-    with bar:
-        yield show
 
 
 def summary_lines(outcome: Outcome, request: Request, verbose: bool = False) -> list[str]:

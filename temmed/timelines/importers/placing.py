@@ -20,14 +20,12 @@ from temmed.processes import map_in_processes
 from temmed.timelines.importers.plan import Picture, Plan, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.pixels import suffixes
+from temmed.timelines.progress import Progress
 
 IMAGES = "images"
 MASKS = "masks"
 #: Fewer files than this are done sooner in one process than other processes start.
 WORTH_PROCESSES = 64
-
-#: Told of progress: a label, how many are done, how many there are.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

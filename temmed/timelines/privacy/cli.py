@@ -62,7 +62,7 @@ def deidentify(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and write nothing.")] = False,
 ) -> None:
     """Write a copy without identifiers that keeps every interval. Exit status 1 when a scan still finds some."""
-    from temmed.timelines.importers.cli import progress_bar
+    from temmed.timelines.console import progress_bar
     from temmed.timelines.privacy.run import Request
     from temmed.timelines.privacy.run import deidentify as run
 
@@ -96,8 +96,8 @@ def scan(
     workers: _Workers = None,
 ) -> None:
     """Look for identifiers that are left. Exit status 1 when there are any."""
+    from temmed.timelines.console import progress_bar
     from temmed.timelines.importers.build import mapper
-    from temmed.timelines.importers.cli import progress_bar
     from temmed.timelines.privacy.scan import scan as run
 
     with progress_bar() as progress:

@@ -12,8 +12,7 @@ from typing import Any
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
-from temmed.timelines.importers.build import mapper, silent
-from temmed.timelines.importers.placing import Progress
+from temmed.timelines.importers.build import mapper
 from temmed.timelines.importers.plan import Mapper
 from temmed.timelines.privacy import scan as scanning
 from temmed.timelines.privacy.cleaning import Cleaned, Cleaner
@@ -25,6 +24,7 @@ from temmed.timelines.privacy.paths import Names
 from temmed.timelines.privacy.scan import Left
 from temmed.timelines.privacy.stand_ins import StandIns
 from temmed.timelines.privacy.text import Scrubber
+from temmed.timelines.progress import Progress, silent
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from temmed.timelines.audit import Audit, Finding, found_rows, rule
-from temmed.timelines.rules.order import around, place, units
+from temmed.timelines.rules.order import DAYS, around, place, units
 
-#: Days in one unit, for the units in which dates can be compared.
-_DAYS = {"day": 1.0, "week": 7.0}
 _DATE = r"(?<!\d)((?:19|20)\d{2})[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?!\d)"
 #: Header dates have no time of day, so that rounding alone may make two days of difference.
 _TOLERANCE_DAYS = 2.0
@@ -35,7 +33,7 @@ def treatment_interval(audit: Audit) -> Iterator[Finding]:
 def clock(audit: Audit) -> Iterator[Finding]:
     """Sequences of one patient can be put on one clock: all have an offset, or none has."""
     sequences = audit.timeline.table("sequences").dropna(subset=["patient_id"])
-    visits = sequences[sequences["time_unit"].isin(list(_DAYS))]
+    visits = sequences[sequences["time_unit"].isin(list(DAYS))]
     given = visits.groupby("patient_id")["clock_offset"].agg(["count", "size"])
     mixed = given[(given["count"] > 0) & (given["count"] < given["size"])].reset_index()
     message = "some sequences of the patient have a clock_offset and some have none: they cannot be put on one clock"
@@ -92,16 +90,39 @@ def event_measured(audit: Audit) -> Iterator[Finding]:
 @rule
 def header_date(audit: Audit) -> Iterator[Finding]:
     """Dates in image headers must tell the same order and the same intervals as the table of time points."""
-    visits = audit.scan.images.dropna(subset=["date"]).drop_duplicates(["sequence_id", "position"])
-    visits = visits[["sequence_id", "position", "date"]]
-    points = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
-    visits = visits.merge(points[["sequence_id", "position", "time"]], on=["sequence_id", "position"])
-    visits = visits.assign(days=_to_days(visits["date"])).sort_values(["sequence_id", "position"])
-    back, apart = disagreeing(visits, visits["sequence_id"].map(units(audit)).map(_DAYS).astype("float64"))
+    visits = _dated_visits(audit)
+    back, apart = disagreeing(visits, visits["sequence_id"].map(units(audit)).map(DAYS).astype("float64"))
     message = "the date in the image's header is before that of the position before: the order is wrong"
     yield from found_rows("header_date", "error", message, back, lambda row: f"{place(row)}: {row.date}", around(audit))
     message = "the days between headers' dates are not the time between the positions"
     yield from found_rows("header_date", "warning", message, apart, lambda row: f"{place(row)}: {row.date}")
+
+
+@rule
+def header_clock(audit: Audit) -> Iterator[Finding]:
+    """Dates in the headers of a patient's sequences must be as far apart as their clock offsets say."""
+    sequences = audit.timeline.table("sequences").drop_duplicates("sequence_id")
+    clocks = sequences.loc[sequences["time_unit"].isin(list(DAYS)), ["sequence_id", "patient_id", "clock_offset"]]
+    visits = _dated_visits(audit).merge(clocks.dropna(), on="sequence_id")
+    days = visits["sequence_id"].map(units(audit)).map(DAYS).astype("float64")
+    visits = visits.assign(time=(visits["clock_offset"] + visits["time"]) * days)
+    visits = visits.sort_values(["patient_id", "time"], kind="stable", ignore_index=True)
+    # Within a sequence, `header_date` tells.
+    other = visits["sequence_id"].ne(visits["sequence_id"].shift(1))
+    wrong = pd.concat(disagreeing(visits, pd.Series(1.0, index=visits.index), by="patient_id"))
+    message = "the days between headers' dates of two sequences of a patient are not those that clock_offset says"
+    wrong = wrong[other.loc[wrong.index]]
+    yield from found_rows("header_clock", "warning", message, wrong, lambda row: f"{place(row)}: {row.date}")
+
+
+def _dated_visits(audit: Audit) -> pd.DataFrame:
+    """``sequence_id, position, date, time, days`` of visits whose image says a date, in their order."""
+    visits = audit.image_scan.images.dropna(subset=["date"]).drop_duplicates(["sequence_id", "position"])
+    points = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
+    visits = visits[["sequence_id", "position", "date"]].merge(
+        points[["sequence_id", "position", "time"]], on=["sequence_id", "position"]
+    )
+    return visits.assign(days=_to_days(visits["date"])).sort_values(["sequence_id", "position"])
 
 
 def _to_days(dates: pd.Series) -> pd.Series:
@@ -109,18 +130,21 @@ def _to_days(dates: pd.Series) -> pd.Series:
     return (parsed - pd.Timestamp(1900, 1, 1)) / pd.Timedelta(days=1)
 
 
-def disagreeing(visits: pd.DataFrame, days_per_unit: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
+def disagreeing(
+    visits: pd.DataFrame, days_per_unit: pd.Series, by: str = "sequence_id"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Dated visits that contradict their neighbour before.
 
     Args:
-        visits: ``sequence_id, position, time, days``, sorted by sequence and position.
+        visits: ``time, days`` and the column ``by``, sorted by that and in their order.
         days_per_unit: of each row's time; NaN for times that are no dates.
+        by: whose visits are neighbours.
 
     Returns:
         Rows whose date goes back while time goes on; rows whose date is as many days from the neighbour's as their
         time is not.
     """
-    same = visits["sequence_id"].eq(visits["sequence_id"].shift(1)).fillna(False).astype(bool)
+    same = visits[by].eq(visits[by].shift(1)).fillna(False).astype(bool)
     days = (visits["days"] - visits["days"].shift(1)).where(same)
     time = (visits["time"] - visits["time"].shift(1)).where(same)
     back = (days < 0) & (time > 0)

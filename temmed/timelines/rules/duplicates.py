@@ -32,7 +32,7 @@ def _across(audit: Audit, pairs: pd.DataFrame) -> pd.Series:
 def near_duplicate_images(audit: Audit) -> Iterator[Finding]:
     """Two patients with one picture: the same person under two ids, or a copy."""
     audit.progress("Comparing images", 0, 1)
-    pairs = like_images(audit.scan)
+    pairs = like_images(audit.image_scan)
     audit.progress("Comparing images", 1, 1)
     pairs = pairs.assign(across=_across(audit, pairs))
 

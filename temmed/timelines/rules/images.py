@@ -19,7 +19,7 @@ def _row_view(row: Any, caption: str) -> View:
 @rule
 def images(audit: Audit) -> Iterator[Finding]:
     """Every image and mask can be read, and images have as many axes as their sequence says."""
-    scan = audit.scan
+    scan = audit.image_scan
     yield from found("unreadable_image", "error", "the file cannot be read as an image", scan.unreadable)
     message = "the image does not have the number of axes that its sequence says"
     yield from found("image_shape", "error", message, scan.misshapen)
@@ -28,8 +28,8 @@ def images(audit: Audit) -> Iterator[Finding]:
 @rule
 def blank_image(audit: Audit) -> Iterator[Finding]:
     """An image with one value everywhere shows nothing; a missing image is better left out of the table."""
-    images = audit.scan.images
-    blank = images[images["is_blank"].astype(bool)]
+    images = audit.image_scan.images
+    blank = images[images["is_blank"]]
     message = "the image has one value everywhere: leave its row out, so that models know that it is missing"
     yield from found_rows("blank_image", "warning", message, blank, lambda row: f"{place(row)}: {row.path}", _row_view)
 
@@ -37,8 +37,8 @@ def blank_image(audit: Audit) -> Iterator[Finding]:
 @rule
 def not_finite(audit: Audit) -> Iterator[Finding]:
     """A value that is not a number spreads through a whole model."""
-    images = audit.scan.images
-    odd = images[~images["is_finite"].astype(bool)]
+    images = audit.image_scan.images
+    odd = images[~images["is_finite"]]
     message = "the image has values that are no finite numbers; one is enough to make a loss NaN"
     yield from found_rows("not_finite", "error", message, odd, lambda row: f"{place(row)}: {row.path}")
 
@@ -46,9 +46,9 @@ def not_finite(audit: Audit) -> Iterator[Finding]:
 @rule
 def repeated_image(audit: Audit) -> Iterator[Finding]:
     """Two visits of a patient with the very same pixels: one of them is not what it says."""
-    images = audit.scan.images
-    visits = images[~images["is_blank"].astype(bool) & images["sequence_id"].map(units(audit)).isin(_VISITS)]
-    visits = visits[~visits["digest"].isin(placeholders(audit.scan)["digest"])]
+    images = audit.image_scan.images
+    visits = images[~images["is_blank"] & images["sequence_id"].map(units(audit)).isin(_VISITS)]
+    visits = visits[~visits["digest"].isin(placeholders(audit.image_scan)["digest"])]
     key = ["sequence_id", "channel", "digest"]
     visits = visits.sort_values(["sequence_id", "channel", "position"])
     first = visits.groupby(key)["position"].transform("first") if len(visits) else pd.Series(dtype="Int64")
@@ -70,8 +70,8 @@ _VISITS = ["day", "week", "ordinal"]
 @rule
 def placeholder_image(audit: Audit) -> Iterator[Finding]:
     """One picture that many patients have is no picture of any of them."""
-    shared = placeholders(audit.scan)
-    images = audit.scan.images.drop_duplicates("digest")
+    shared = placeholders(audit.image_scan)
+    images = audit.image_scan.images.drop_duplicates("digest")
     shared = shared.merge(images[["digest", "sequence_id", "position"]], on="digest")
     message = "the same pixels are given for many patients: a placeholder, or a copy gone wrong"
     yield from found_rows(
@@ -87,7 +87,7 @@ def placeholder_image(audit: Audit) -> Iterator[Finding]:
 @rule
 def mask_shape(audit: Audit) -> Iterator[Finding]:
     """A mask lies on its image, point by point."""
-    masks = _with_shape(audit, audit.scan.masks)
+    masks = _with_shape(audit, audit.image_scan.masks)
     wrong = masks[masks["shape"].map(tuple).ne(masks["image"].map(tuple))]
     message = "the mask does not have the shape of its image"
     yield from found_rows(
@@ -117,7 +117,7 @@ def _with_shape(audit: Audit, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of findings with ``image``, the shape of the image they lie on; others are left out."""
     findings = audit.timeline.table("findings").drop_duplicates("finding_id").set_index("finding_id")["sequence_id"]
     keys = zip(table["finding_id"].map(findings), table["position"], table["channel"], strict=True)
-    shapes = [audit.scan.shapes.get(key) for key in keys]
+    shapes = [audit.image_scan.shapes.get(key) for key in keys]
     return table.assign(image=pd.Series(shapes, index=table.index, dtype="object")).dropna(subset=["image"])
 
 

@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from temmed.timelines.audit import Audit, Finding, View, found_rows, rule
+from temmed.timelines.schema import TIME_UNITS
 
 #: Longest life, in days: a longer span is in another unit than the table says.
 _LIFE = 125 * 365.25
 #: Longest loop, in seconds, for the same reason.
 _LOOP = 24 * 3600.0
-_SECONDS = {"second": 1.0, "millisecond": 1e-3}
-_DAYS = {"day": 1.0, "week": 7.0}
+#: Days, and seconds, in one unit, for the units that count in them.
+DAYS = {unit: factor for unit, (canonical, factor) in TIME_UNITS.items() if canonical == "day"}
+_SECONDS = {unit: factor for unit, (canonical, factor) in TIME_UNITS.items() if canonical == "second"}
 #: Time points of a sequence that a picture shows around the one at fault.
 _SHOWN = 6
 
@@ -146,7 +148,7 @@ def time_scale(audit: Audit) -> Iterator[Finding]:
     timepoints = audit.timeline.table("timepoints")
     times = timepoints["time"].abs()
     unit = timepoints["sequence_id"].map(units(audit))
-    long = (times * unit.map(_DAYS).astype("float64") > _LIFE) | (times * unit.map(_SECONDS).astype("float64") > _LOOP)
+    long = (times * unit.map(DAYS).astype("float64") > _LIFE) | (times * unit.map(_SECONDS).astype("float64") > _LOOP)
     each = timepoints[long & np.isfinite(times)].drop_duplicates("sequence_id")
     message = "the sequence is longer than a life, or the loop longer than a day: the time_unit may be wrong"
     yield from found_rows("time_scale", "warning", message, each, lambda row: f"{row.sequence_id}: time {row.time:g}")

@@ -11,7 +11,8 @@ import pandas as pd
 
 from temmed.timelines.audit import EXAMPLES, Audit, Finding, View, found_rows, rule
 from temmed.timelines.rules.evidence import exploded
-from temmed.timelines.schema import ABSENCE_BIN, HORIZON_BINS, PROGRESSION_BOUND
+from temmed.timelines.schema import ABSENCE_BIN, PROGRESSION_BOUND
+from temmed.timelines.summary import horizon_bins
 from temmed.timelines.tables import named_rows
 
 #: Questions from which the share of an answer is worth a look.
@@ -111,7 +112,6 @@ def answer_in_prompt(audit: Audit) -> Iterator[Finding]:
 def _tells(prompt: str, answer: str, choices: list[str]) -> bool:
     if answer not in prompt or len(choices) < 2:
         return False
-
     if not re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt):
         return False
     # The others may stand there in another form: "progress" for "progressed".
@@ -133,7 +133,7 @@ def balance(audit: Audit) -> Iterator[Finding]:
     questions = audit.timeline.table("questions").dropna(subset=["answer", "template"])
     if questions.empty:
         return
-    questions = questions[["template", "answer"]].assign(horizon=_bins(questions))
+    questions = questions[["template", "answer"]].assign(horizon=horizon_bins(questions))
     counts = questions.groupby(["template", "horizon", "answer"]).size().reset_index(name="count")
     groups = [(f"{name}, all horizons", part) for name, part in counts.groupby("template")]
     # Where the evidence is absence the answer follows from the bin: only the template as a whole says something.
@@ -144,16 +144,6 @@ def balance(audit: Audit) -> Iterator[Finding]:
     message = "groups by template and horizon; the most frequent answer of the least balanced ones, large groups first"
     data = tuple(row._asdict() for row in named_rows(counts))
     yield Finding("balance", "info", len(rows), message, tuple(text for _, _, text in rows[:EXAMPLES]), data)
-
-
-def _bins(questions: pd.DataFrame) -> pd.Series:
-    """The horizon bin of each question, as :func:`temmed.timelines.schema.horizon_bin` has it."""
-    steps = questions["horizon_steps"].astype("float64")
-    labels = pd.Series("0", index=questions.index, dtype="object")
-    for label, first, last in HORIZON_BINS:
-        labels[(steps >= first) & (steps <= last)] = label
-    labels[steps.isna() | questions["evidence_kind"].eq("absence").fillna(False).astype(bool)] = ABSENCE_BIN
-    return labels
 
 
 def _majority(group: str, counts: pd.DataFrame) -> tuple[bool, float, str]:

@@ -9,10 +9,8 @@ import pandas as pd
 
 from temmed.timelines.audit import Audit, Finding, found_rows, rule
 from temmed.timelines.rules.clock import disagreeing
-from temmed.timelines.rules.order import units
+from temmed.timelines.rules.order import DAYS, units
 
-#: Days in one unit, for the units in which a report's date can be compared with a visit's.
-_DAYS = {"day": 1.0, "week": 7.0}
 #: Reports are often dated to the day while images carry the hour.
 _TOLERANCE_DAYS = 1.0
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -49,7 +47,7 @@ def report_dates(audit: Audit) -> Iterator[Finding]:
     visits = timepoints.assign(following=following.where(following >= timepoints["time"]))
     visits = visits.rename(columns={"time": "visit"}).drop_duplicates(["sequence_id", "position"])
     reports = reports.merge(visits[["sequence_id", "position", "visit", "following"]], on=["sequence_id", "position"])
-    days = reports["sequence_id"].map(units(audit)).map(_DAYS).astype("float64")
+    days = reports["sequence_id"].map(units(audit)).map(DAYS).astype("float64")
     early = (reports["visit"] - reports["time"]) * days > _TOLERANCE_DAYS
     late = (reports["time"] - reports["following"]) * days > _TOLERANCE_DAYS
     message = "the report is dated before its images, or after the next ones: it may be about others"
@@ -65,14 +63,14 @@ def report_dates(audit: Audit) -> Iterator[Finding]:
 @rule
 def report_text_dates(audit: Audit) -> Iterator[Finding]:
     """Examination dates that reports state must tell the order and the intervals of the positions."""
-    reports = _placed(audit)
+    reports = _placed(audit, r"\d{4}")
     if reports.empty:
         return
     reports = reports.assign(date=reports["text"].str.extract(_EXAMINED)[0])
     dated = reports.dropna(subset=["date"]).drop_duplicates(["sequence_id", "position"])
     dated = dated.assign(days=dated["date"].map(_day).astype("float64")).dropna(subset=["days"])
     dated = dated.sort_values(["sequence_id", "position"])
-    back, apart = disagreeing(dated, dated["sequence_id"].map(units(audit)).map(_DAYS).astype("float64"))
+    back, apart = disagreeing(dated, dated["sequence_id"].map(units(audit)).map(DAYS).astype("float64"))
     message = "the examination's date in the text is before that of the report before: the order is wrong"
     yield from found_rows("report_text_dates", "error", message, back, lambda row: f"{row.report_id}: {row.date}")
     message = "the days between the dates in the texts are not the time between the positions"
@@ -100,14 +98,14 @@ def report_compares_with_future(audit: Audit) -> Iterator[Finding]:
 @rule
 def report_elapsed(audit: Audit) -> Iterator[Finding]:
     """A report that says how long after the first examination it was must agree with its time point."""
-    reports = _placed(audit)
+    reports = _placed(audit, "(?i) after ")
     if reports.empty:
         return
     said = reports["text"].str.extract(_SINCE)
-    days = said[0].astype("float64") * said[1].str.lower().str.rstrip("s").map(_DAYS).astype("float64")
-    now = reports["time"] * reports["sequence_id"].map(units(audit)).map(_DAYS).astype("float64")
-    # In weeks, a text is rounded to the week.
-    width = said[1].str.lower().str.rstrip("s").map(_DAYS).astype("float64")
+    # Also how far it may be off: in weeks, a text is rounded to the week.
+    width = said[1].str.lower().str.rstrip("s").map(DAYS).astype("float64")
+    days = said[0].astype("float64") * width
+    now = reports["time"] * reports["sequence_id"].map(units(audit)).map(DAYS).astype("float64")
     reports = reports.assign(said=days, now=now)
     message = "the report says another time since the first examination than its time point has"
     yield from found_rows(
@@ -119,9 +117,10 @@ def report_elapsed(audit: Audit) -> Iterator[Finding]:
     )
 
 
-def _placed(audit: Audit) -> pd.DataFrame:
-    """Reports of a time point, with its time."""
+def _placed(audit: Audit, pattern: str) -> pd.DataFrame:
+    """Reports of a time point whose text holds a pattern, with its time. A short pattern is quick to look for."""
     reports = audit.timeline.table("reports").dropna(subset=["sequence_id", "position", "text"])
+    reports = reports[reports["text"].str.contains(pattern, regex=True)]
     points = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
     reports = reports[["report_id", "sequence_id", "position", "text"]]
     return reports.merge(points[["sequence_id", "position", "time"]], on=["sequence_id", "position"])

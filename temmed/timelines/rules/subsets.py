@@ -12,6 +12,7 @@ from temmed.timelines.audit import Audit, Finding, found, rule
 from temmed.timelines.splits import (
     FOLDER,
     SUBSETS,
+    EditedSplitError,
     complete,
     load_split,
     overlapping,
@@ -82,10 +83,11 @@ def edited_split(audit: Audit) -> Iterator[Finding]:
             continue
         try:
             load_split(audit.timeline.root, name, audit.timeline)
-        except InputError as error:
+        except EditedSplitError as error:
+            cases.append(f"{name}: {error.found}")
+        except InputError:
             # Unknown patients, overlaps and unreadable files have rules of their own.
-            if error.expected.startswith("the split with fingerprint"):
-                cases.append(f"{name}: {error.found}")
+            continue
     message = "the split was changed after it was written: checkpoints made with it are refused"
     yield from found("edited_split", "error", message, cases)
 

@@ -2,7 +2,16 @@
 
 from temmed.timelines.recipe import DEFAULT_FRACTIONS, PLAIN_RULES, RULES, SUBSETS, Recipe
 from temmed.timelines.splits.division import Split, overlapping, seen_before
-from temmed.timelines.splits.files import FOLDER, complete, load_split, read_about, read_split_frame, save_split
+from temmed.timelines.splits.files import (
+    FOLDER,
+    EditedSplitError,
+    complete,
+    load_split,
+    read_about,
+    read_split_frame,
+    save_split,
+)
+from temmed.timelines.splits.groups import with_duplicates
 from temmed.timelines.splits.hashing import TOLERANCE, assign
 from temmed.timelines.splits.kept import find_split, get_split, keep_split, reopen_split
 from temmed.timelines.splits.make import CUTS, make_split
@@ -15,6 +24,7 @@ __all__ = [
     "RULES",
     "SUBSETS",
     "TOLERANCE",
+    "EditedSplitError",
     "Recipe",
     "Split",
     "assign",
@@ -30,4 +40,5 @@ __all__ = [
     "reopen_split",
     "save_split",
     "seen_before",
+    "with_duplicates",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,11 +25,25 @@ class Basis:
         patients: how many.
         sequences: how many.
         fingerprint: a hash of their ids and lengths, and of the attributes and groups that decided.
+        content: the fingerprint of the data that near-duplicates were looked for in, if they were.
+        groups: the patients found to share an image or a report. What they decided is in the fingerprint.
     """
 
     patients: int
     sequences: int
     fingerprint: str
+    content: str | None = field(default=None, compare=False)
+    groups: tuple[tuple[str, ...], ...] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Bring groups that were read from a file to one type."""
+        if self.groups is not None:
+            object.__setattr__(self, "groups", tuple(tuple(map(str, group)) for group in self.groups))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the split's JSON file says of it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

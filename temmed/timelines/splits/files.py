@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,10 @@ _NAMES = {
 }
 
 
+class EditedSplitError(InputError):
+    """A split, or the sequences of its patients, changed after it was written."""
+
+
 def split_file(root: Path, name: str) -> Path:
     """Where the rows of a split are."""
     return Path(root) / FOLDER / f"{name}.csv"
@@ -46,7 +49,7 @@ def save_split(split: Split, root: Path) -> Path:
 
 def save_about(split: Split, root: Path) -> None:
     """Write the JSON file alone."""
-    about = {**split.record, **({} if split.basis is None else {"basis": asdict(split.basis)})}
+    about = {**split.record, **({} if split.basis is None else {"basis": split.basis.record})}
     path = split_file(root, split.name).with_suffix(".json")
     atomic_write(path, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
@@ -85,7 +88,7 @@ def load_split(root: Path, name: str, timeline: Timeline) -> Split:
     recorded = read_about(about) if about.is_file() else {}
     split = _of_record(name, frame, recorded, about)
     if recorded.get("fingerprint", split.fingerprint) != split.fingerprint:
-        raise InputError(
+        raise EditedSplitError(
             f"the split with fingerprint {recorded['fingerprint']}",
             f"another division ({split.fingerprint})",
             str(path),
@@ -191,10 +194,30 @@ def _of_record(name: str, frame: pd.DataFrame, about: Mapping[str, Any], path: P
             frame=frame,
             fractions=tuple(map(float, about.get("fractions", DEFAULT_FRACTIONS))),
             parameters=dict(about.get("parameters", {})),
-            basis=Basis(**about["basis"]) if "basis" in about else None,
+            basis=_basis_of(about),
         )
     except InputError:
         raise
     except (TypeError, ValueError) as error:
         expected = "rule, seed, fractions, parameters and basis of a split"
         raise InputError(expected, str(error), str(path), "Remove the file or write it again.") from error
+
+
+def _basis_of(about: Mapping[str, Any]) -> Basis | None:
+    return Basis(**about["basis"]) if "basis" in about else None
+
+
+def recorded_basis(root: Path, name: str) -> Basis | None:
+    """What a written split was made from; ``None`` where there is no such split, or no record of that.
+
+    Raises:
+        InputError: the record cannot be read.
+    """
+    path = split_file(root, name).with_suffix(".json")
+    if not path.is_file():
+        return None
+    about = read_about(path)
+    try:
+        return _basis_of(about)
+    except TypeError as error:
+        raise InputError("the basis of a split", str(error), str(path), "Remove the file or write it again.") from error

@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import pandas as pd
 
 from temmed.errors import InputError
-from temmed.timelines.recipe import Together
+from temmed.timelines.folder import Timeline
+from temmed.timelines.progress import Progress, silent
+from temmed.timelines.recipe import DUPLICATES, Duplicates, Recipe, Together
+from temmed.timelines.splits.files import recorded_basis
 
 _COLUMNS = ("patient_id", "group")
+
+
+def with_duplicates(timeline: Timeline, recipe: Recipe, progress: Progress = silent) -> Recipe:
+    """The recipe with the groups that the word ``duplicates`` stands for; any other as it is.
+
+    They are those that the written split was made from, as long as the data are the same: every image would have to
+    be read to find them again.
+
+    Args:
+        timeline: the data.
+        recipe: what to divide by.
+        progress: told how far the search is.
+    """
+    if recipe.together != DUPLICATES:
+        return recipe
+    content = timeline.meta.fingerprint
+    basis = recorded_basis(timeline.root, recipe.whole.file_name)
+    if basis is not None and basis.groups is not None and basis.content == content:
+        return replace(recipe, together=Duplicates(content, basis.groups))
+    from temmed.timelines.duplicates import duplicate_groups
+
+    groups = duplicate_groups(timeline, progress=progress)
+    return replace(recipe, together=Duplicates(content, tuple(tuple(sorted(group)) for group in groups)))
 
 
 def roots_of(together: Together | None, patients: Iterable[str]) -> pd.Series:
@@ -56,6 +83,8 @@ def _groups(together: Together | None) -> list[Collection[str]]:
     """The groups as collections of patients, none of them empty."""
     if together is None:
         return []
+    if isinstance(together, Duplicates):
+        return list(together.groups)
     if isinstance(together, str | PathLike):
         together = _read(Path(together))
     if isinstance(together, Mapping):

@@ -17,6 +17,7 @@ from temmed.timelines.folder import Timeline
 from temmed.timelines.recipe import DEFAULT_FRACTIONS, RULES, Recipe
 from temmed.timelines.splits.division import Split
 from temmed.timelines.splits.files import load_split, save_about, save_split, split_file
+from temmed.timelines.splits.groups import with_duplicates
 from temmed.timelines.splits.make import build
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def get_split(
 
 def find_split(timeline: Timeline, recipe: Recipe) -> Split:
     """The split of a checked recipe: the written one if there is one, else a new one, not yet written."""
+    recipe = with_duplicates(timeline, recipe)
     if recipe.few_shot is not None:
         return _written_or_new(timeline, build(timeline, recipe, base=find_split(timeline, recipe.whole)))
     if recipe.by == "file":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -10,11 +11,11 @@ import pandas as pd
 
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.recipe import DEFAULT_FRACTIONS, SUBSETS, Recipe
+from temmed.timelines.recipe import DEFAULT_FRACTIONS, SUBSETS, Duplicates, Recipe
 from temmed.timelines.splits.division import COLUMNS, Basis, Split, fingerprint_of
 from temmed.timelines.splits.few import reduce_train
 from temmed.timelines.splits.files import load_split
-from temmed.timelines.splits.groups import roots_of
+from temmed.timelines.splits.groups import roots_of, with_duplicates
 from temmed.timelines.splits.hashing import assign, check_proportions, fold_of, subset_of_fold
 from temmed.timelines.splits.strata import deal, strata_of
 
@@ -59,6 +60,7 @@ def build(timeline: Timeline, recipe: Recipe, base: Split | None = None) -> Spli
         return reduce_train(timeline, base or build(timeline, recipe.whole), recipe)
     if recipe.by == "file":
         return load_split(timeline.root, str(recipe.name), timeline)
+    recipe = with_duplicates(timeline, recipe)
     sequences = timeline.table("sequences")[["sequence_id", "patient_id"]]
     length = timeline.table("timepoints").groupby("sequence_id").size()
     frame = sequences.assign(length=sequences["sequence_id"].map(length))
@@ -137,7 +139,8 @@ def _basis(frame: pd.DataFrame, patients: pd.DataFrame, roots: pd.Series, recipe
     columns = [*recipe.stratify, *(("site",) if recipe.by == "site" else ())]
     attributes = patients.set_index("patient_id")[columns].assign(root=roots)
     rows = frame[["sequence_id", "patient_id", "length"]].join(attributes, on="patient_id")
-    return Basis(frame["patient_id"].nunique(), len(frame), fingerprint_of(rows))
+    found = asdict(recipe.together) if isinstance(recipe.together, Duplicates) else {}
+    return Basis(frame["patient_id"].nunique(), len(frame), fingerprint_of(rows), **found)
 
 
 def _cut(frame: pd.DataFrame) -> pd.DataFrame:

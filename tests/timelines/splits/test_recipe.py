@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.recipe import RULES, Recipe, as_option, as_override
+from temmed.timelines.recipe import RULES, Duplicates, Recipe, as_option, as_override
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"by": "patients"}, "by", "one of patient, time, patient_time, stratified, kfold, site, file, found 'patients'"),
@@ -70,6 +70,8 @@ NAMES = [
     ({"by": "file", "name": "official", "few_shot": 16, "seed": 3}, "official_seed3_few16"),
     ({"few_shot": 4, "few_shot_per": "sex"}, "patient_seed0_few4-per-sex"),
     ({"together": [["a", "b"]]}, "patient-together_seed0"),
+    ({"together": "duplicates"}, "patient-duplicates_seed0"),
+    ({"together": Duplicates("1f", (("a", "b"),))}, "patient-duplicates_seed0"),
     ({"name": "ours"}, "ours"),
 ]
 

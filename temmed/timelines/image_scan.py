@@ -17,6 +17,7 @@ from temmed.errors import InputError
 from temmed.processes import processors
 from temmed.timelines.folder import Timeline
 from temmed.timelines.pixels import read_frames
+from temmed.timelines.progress import Progress
 from temmed.timelines.readers.dicom import study_date
 from temmed.timelines.validate import image_path
 
@@ -26,10 +27,24 @@ SIDE = 32
 _THREADS = min(4, processors())
 _COLOURS = 3
 _COLUMNS = ["sequence_id", "position", "channel", "path", "frame"]
+_TYPES = {
+    "sequence_id": "str",
+    "position": "Int64",
+    "channel": "str",
+    "path": "str",
+    "frame": "Int64",
+    "patient_id": "str",
+    "digest": "str",
+    "height": "int64",
+    "width": "int64",
+    "is_blank": "bool",
+    "is_finite": "bool",
+    "date": "str",
+}
 
 
 @dataclass(frozen=True)
-class Scan:
+class ImageScan:
     """What the image files hold.
 
     Attributes:
@@ -53,7 +68,7 @@ class Scan:
 
 
 class _Look(NamedTuple):
-    """One image: see :class:`Scan`."""
+    """One image: see :class:`ImageScan`."""
 
     digest: str
     shape: tuple[int, ...]
@@ -72,7 +87,7 @@ class _File(NamedTuple):
     date: str | None = None
 
 
-def scan_images(timeline: Timeline, progress: Callable[[str, int, int], None], skip: bool = False) -> Scan:
+def scan_images(timeline: Timeline, progress: Progress, skip: bool = False) -> ImageScan:
     """Read the files of the images and masks tables.
 
     Args:
@@ -85,7 +100,7 @@ def scan_images(timeline: Timeline, progress: Callable[[str, int, int], None], s
     """
     masks = timeline.table("masks").dropna(subset=["path"])
     if skip:
-        return Scan(_table([]), np.zeros((0, SIDE, SIDE), np.uint8), [], [], masks.head(0).assign(shape=None), {})
+        return ImageScan(_table([]), np.zeros((0, SIDE, SIDE), np.uint8), [], [], masks.head(0).assign(shape=None), {})
     table = timeline.table("images").dropna(subset=["sequence_id", "position", "channel", "path"])
     sequences = timeline.table("sequences").drop_duplicates("sequence_id").set_index("sequence_id")
     table = table[_COLUMNS].assign(
@@ -106,7 +121,7 @@ def scan_images(timeline: Timeline, progress: Callable[[str, int, int], None], s
     shapes = list(_told(shape_of, masks["path"].tolist(), len(items), total, progress))
     broken = [shape for shape in shapes if isinstance(shape, str) and shape]
     masks = masks.assign(shape=pd.Series(shapes, index=masks.index, dtype="object"))
-    return Scan(
+    return ImageScan(
         images=_table(files),
         thumbnails=np.stack([one.thumbnail for file in files for one in file.looks])
         if any(file.looks for file in files)
@@ -123,7 +138,7 @@ def _told(
     items: list[Any],
     before: int,
     total: int,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Iterable[Any]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for done, result in enumerate(pool.map(function, items), start=before + 1):
@@ -195,19 +210,18 @@ def _thumbnail(image: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
 def _table(files: list[_File]) -> pd.DataFrame:
     parts = [file.rows for file in files if file.rows is not None]
     if not parts:
-        columns = [*_COLUMNS, "patient_id", "digest", "height", "width", "is_blank", "is_finite", "date"]
-        return pd.DataFrame({column: [] for column in columns})
+        return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in _TYPES.items()})
     looks = [one for file in files for one in file.looks]
-    table = pd.concat(parts, ignore_index=True).drop(columns="dims")
-    dates = [file.date for file in files for _ in file.looks]
-    return table.assign(
+    table = pd.concat(parts, ignore_index=True)
+    table = table.assign(
         digest=[one.digest for one in looks],
         height=[one.shape[-2] for one in looks],
         width=[one.shape[-1] for one in looks],
         is_blank=[one.is_blank for one in looks],
         is_finite=[one.is_finite for one in looks],
-        date=pd.Series(dates, dtype="str"),
+        date=pd.Series([file.date for file in files for _ in file.looks], dtype="str"),
     )
+    return table[list(_TYPES)].astype(_TYPES)
 
 
 def _shapes(files: list[_File]) -> dict[tuple[str, int, str], tuple[int, ...]]:
