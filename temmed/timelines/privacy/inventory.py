@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from temmed.errors import InputError
-from temmed.timelines.importers.plan import Mapper, relative, source_files
+from temmed.timelines.importers.plan import Mapper, folder_of, relative, source_files
 from temmed.timelines.privacy import tables
 from temmed.timelines.privacy.columns import kind_of
 from temmed.timelines.privacy.dicom_file import Fact, facts, learn, read_header
@@ -90,15 +90,15 @@ def take_inventory(
     """
     result = Inventory()
     kinds: dict[str, Kind] = {}
+    root = folder_of(source)
     for file in source_files(source):
-        path = relative(file, source)
+        path = relative(file, root)
         kind = _kind_of(file)
         reason = "excluded" if any(fnmatch(path, pattern) for pattern in exclude) else "not a kind that can be cleaned"
         if kind is None or reason == "excluded":
             result.left_out.append((path, reason))
         else:
             kinds[path] = kind
-    root = source.parent if source.is_file() else source
     read = partial(_read, root=root, skip=skip_unreadable)
     looked = [path for path, kind in kinds.items() if kind in ("dicom", "table", "parquet", "json")]
     found = dict(
