@@ -140,19 +140,11 @@ def staged_folder(
     if staging.exists():
         _remove(staging)
     staging.mkdir()
-    retired = _sibling(target, "replaced")
     try:
         yield staging
-        if target.exists():
-            os.rename(target, retired)
-        os.rename(staging, target)
-        _sync_folder(target.parent)
+        _put_in_place(staging, target)
     finally:
-        if retired.exists() and not target.exists():
-            os.rename(retired, target)
-        for rest in (retired, staging):
-            if rest.exists():
-                shutil.rmtree(rest, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 class UnfinishedError(InputError):
@@ -163,7 +155,10 @@ class UnfinishedError(InputError):
 def resumable_folder(
     target: str | os.PathLike[str], key: str, overwrite: bool = False, finish: bool = True
 ) -> Iterator[Path]:
-    """As `staged_folder`, but what was done before a kill, Ctrl-C or `UnfinishedError` is there the next time.
+    """As `staged_folder`, but what was done before a kill, Ctrl-C or a full disk is there the next time.
+
+    Only an `InputError` clears it, unless it is an `UnfinishedError`: what the user gave cannot be used, so that there
+    is nothing to go on with.
 
     Several processes may fill the folder together, of several machines, too, as long as each writes files of its own;
     one of them finishes it when the others are done.
@@ -195,28 +190,32 @@ def resumable_folder(
     staging.mkdir(exist_ok=True)
     sign = staging / f"{_AT_WORK}{process_name()}"
     sign.touch()
-    retired = _sibling(target, "replaced")
     try:
         yield staging
         sign.unlink()
         if finish:
-            if target.exists():
-                os.rename(target, retired)
-            os.rename(staging, target)
-            _sync_folder(target.parent)
-    except UnfinishedError:
-        raise
-    except Exception:
-        if finish:
+            _put_in_place(staging, target)
+    except InputError as error:
+        # The folder of a part is left alone: other processes may be at work in it.
+        if finish and not isinstance(error, UnfinishedError):
             shutil.rmtree(staging, ignore_errors=True)
         raise
     finally:
         sign.unlink(missing_ok=True)
-        if retired.exists():
-            if target.exists():
-                shutil.rmtree(retired, ignore_errors=True)
-            else:
-                os.rename(retired, target)
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    """Give a complete folder its name. What is there is moved aside, and put back if that fails."""
+    retired = _sibling(target, "replaced")
+    try:
+        if target.exists():
+            os.rename(target, retired)
+        os.rename(staging, target)
+        _sync_folder(target.parent)
+    finally:
+        if retired.exists() and not target.exists():
+            os.rename(retired, target)
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 def _workers(staging: Path) -> list[str]:

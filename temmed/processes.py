@@ -15,6 +15,11 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: Fewer items than this are done sooner in one process than other processes start.
+_WORTH_PROCESSES = 64
+#: More items at a time would let progress stand still.
+_LARGEST_CHUNK = 32
+
 
 def processors() -> int:
     """How many processors this process may use; a queue or a container often grants fewer than the machine has."""
@@ -49,6 +54,22 @@ def map_in_processes(
         yield from results
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_many(function: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[R, None, None]:
+    """As `map_in_processes`, for items of some milliseconds each: in chunks, and in this process if they are few.
+
+    Args:
+        function: of a module's top level, or a ``functools.partial`` of one.
+        items: what to apply it to.
+        workers: processes, at most.
+
+    Returns:
+        An iterator over the results, in the order of the items; close it likewise.
+    """
+    if len(items) < _WORTH_PROCESSES:
+        workers = 1
+    return map_in_processes(function, items, workers, max(1, min(_LARGEST_CHUNK, len(items) // (4 * workers))))
 
 
 @contextmanager

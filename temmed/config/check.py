@@ -20,10 +20,11 @@ from omegaconf.errors import InterpolationResolutionError
 from temmed.config.annotations import fits, in_words
 from temmed.config.schema import GIVEN_AT_RUN_TIME, TARGET_RULES, Rule, SplitConfig
 from temmed.config.targets import signature
-from temmed.config.wording import nearest, one_of, suggestion
+from temmed.config.wording import one_of, suggestion
 from temmed.errors import InputError
 from temmed.timelines.recipe import Recipe, as_override
 from temmed.timelines.windows import read_windows
+from temmed.wording import nearest
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 #: Stands for a value that is known only when the run has its folder.

@@ -1,12 +1,13 @@
-"""Small pieces of the messages: the nearest right name, lists, types in words."""
+"""Small pieces of the messages: the way to the right name, lists, types in words."""
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from temmed.wording import nearest
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",
@@ -19,19 +20,6 @@ _WORDS: dict[Any, str] = {
     Any: "anything",
 }
 _PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", bool: "true or false", str: "texts"}
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that looks most like ``name``, or None if none does.
-
-    >>> nearest("memory_fuson", ["static", "memory_fusion"])
-    'memory_fusion'
-    >>> nearest("xyz", ["static", "memory_fusion"]) is None
-    True
-    """
-    by_folded = {candidate.casefold(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
 
 
 def one_of(candidates: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from temmed.errors import InputError
 from temmed.timelines.problems import Problems
 from temmed.timelines.schema import SCHEMA, Column, Kind
+from temmed.wording import nearest
 
 #: Tables are looked for in this order; both at once is an error.
 SUFFIXES = (".parquet", ".csv")
@@ -224,9 +224,9 @@ def _conform(table: pa.Table, name: str, file: str, problems: Problems, text: bo
         if schema.open_ended:
             columns[column] = _attribute(table[column].combine_chunks(), text)
         else:
-            near = difflib.get_close_matches(column, schema.columns, 1)
+            near = nearest(column, schema.columns)
             rule = f"must be one of the columns {', '.join(schema.columns)}"
-            problems.add(file, column, rule, f"an unknown column{f' (did you mean {near[0]}?)' if near else ''}")
+            problems.add(file, column, rule, f"an unknown column{f' (did you mean {near}?)' if near else ''}")
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
 
 

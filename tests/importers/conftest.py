@@ -119,6 +119,7 @@ def importing(tmp_path: Path) -> Importing:
         target = tmp_path / "dataset"
         asked = Request(source=source, target=target, options=options or Options(), **request)
         outcome = run_import(importer(name), asked)
+        assert outcome.written, outcome.findings
         return Timeline.open(target), outcome
 
     return run

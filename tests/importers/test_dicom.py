@@ -211,7 +211,7 @@ def test_ties_are_told_by_the_audit(importing: Importing, tmp_path: Path, dicom:
     for index in range(2):
         dicom(tmp_path / "source" / f"{index}.dcm", plain(0), StudyInstanceUID=f"1.{index}")
     _, outcome = importing("dicom", tmp_path / "source")
-    assert [finding.rule for finding in outcome.findings] == ["ties"]
+    assert {"ties"} == {finding.rule for finding in outcome.findings} - {"blank_image"}
 
 
 def test_patients_modalities_and_channels(planning: Planning, tmp_path: Path, dicom: DicomWriter) -> None:

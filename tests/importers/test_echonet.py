@@ -133,7 +133,7 @@ def test_a_broken_video_is_skipped(planning: Planning, source: Source) -> None:
         (FILES + "0XA,much,40,100,32,32,50,6,TRAIN\n", None, "FileList.csv, row 1, EF: expected a number"),
         (FILES + "0XA,60,40,100,32,32,0,6,TRAIN\n", None, "row 1, FPS: expected a rate above 0"),
         (FILES + "0XA,60,40,100,32,32,,6,TRAIN\n", None, "row 1, FPS: expected a number, found nothing"),
-        (FILES + "0XA,60,40,100,32,32,50,6,LATER\n", None, "row 1, Split: expected TRAIN, VAL or TEST"),
+        (FILES + "0XA,60,40,100,32,32,50,6,LATER\n", None, "row 1, Split: expected train, validate or test"),
         (FILES.replace("FPS", "Rate") + "0XA,60,40,100,32,32,50,6,TRAIN\n", None, "the column FPS"),
         (None, TRACED + "0XA,1,2,3,4,1.5\n", "row 1, Frame: expected a whole number"),
         (None, TRACED + "0XA,1,,3,4,1\n", "row 1, Y1: expected a number, found nothing"),

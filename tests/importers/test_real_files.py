@@ -114,12 +114,39 @@ def check_counts(plan: Plan, folder: Path) -> None:
             assert used[path.name] == (1 if volume else int(header.get("NumberOfFrames") or 1)), path.name
 
 
+def check_times(plan: Plan) -> set[str]:
+    """Every loop in one file has the times of its header; returns which elements they were told by."""
+    seen = set()
+    for sequence in plan.sequences:
+        if sequence.pictures[0].frame is None:
+            continue
+        [file] = sequence.files
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        frames = np.arange(int(header.NumberOfFrames))
+        if sequence.timing == "FrameTime":
+            expected = float(header.FrameTime) * frames
+        elif sequence.timing == "FrameTimeVector":
+            expected = np.cumsum([0.0, *map(float, header.FrameTimeVector[1:])])
+        elif sequence.timing in ("CineRate", "RecommendedDisplayFrameRate"):
+            expected = 1000 / float(header[sequence.timing].value) * frames
+        else:
+            assert (sequence.timing, sequence.time_unit) == ("none", "frame")
+            assert "FrameTime" not in header
+            expected = frames
+        assert_allclose(sequence.times, expected, rtol=1e-12, err_msg=file.name)
+        seen.add(sequence.timing)
+    return seen
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_every_image_of_pydicom(planning: Planning) -> None:
     folder = Path(get_testdata_file("CT_small.dcm")).parent
     plan = planning("dicom", folder, KEPT)
     check_counts(plan, folder)
     assert len(frames_of(plan)) > 40
+    assert "FrameTime" in check_times(plan)
+    [echo] = [sequence for sequence in plan.sequences if sequence.files[0].name == "examples_ybr_color.dcm"]
+    assert_allclose(echo.times, 33.333 * np.arange(30), rtol=1e-12)
 
 
 def test_every_nifti_of_nibabel(planning: Planning, nibabel_data: Path) -> None:
@@ -186,6 +213,7 @@ def test_every_image_of_pydicom_data(planning: Planning, package: Callable[[str]
     plan = planning("dicom", folder, KEPT)
     check_counts(plan, folder)
     assert len(frames_of(plan)) > 25
+    assert "FrameTime" in check_times(plan)
 
 
 @pytest.mark.slow

@@ -18,10 +18,12 @@ from PIL import Image
 from typer.testing import Result
 
 from temmed.timelines.folder import Timeline
+from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options
 from temmed.timelines.importers.registry import importer
 from temmed.timelines.splits import load_split
 
+Importing = Callable[..., tuple[Timeline, Outcome]]
 Running = Callable[..., Result]
 
 MAP: dict[str, Any] = {
@@ -188,8 +190,34 @@ def test_absent_files_are_told_and_their_visits_stay(
     (path.parent / "pictures" / "00T1.png").unlink()
     done = running("table", path, tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "skipped 1: the table names it, and it is not there" in done.output
+    assert "skipped 1: the tables name it, and it is not there" in done.output
     assert len(Timeline.open(tmp_path / "out").table("timepoints")) == 9
+
+
+def test_a_folder_without_any_of_the_images_is_refused(
+    running: Running, source: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = running("table", source(), tmp_path / "out", "--images", tmp_path / "empty")
+    assert done.exit_code == 2
+    assert "none of them" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_loops_of_one_sequence_stay_apart(importing: Importing, source: Callable[..., Path]) -> None:
+    table = pd.DataFrame({"who": "a", "day": [0, 1, 2, 3], "file": ["x.npy"] * 2 + ["y.npy"] * 2, "frame": [0, 1] * 2})
+    columns = {"patient": "who", "time": "day", "path": "file", "frame": "frame"}
+    path = source(table, columns=columns, attributes={}, time_unit="second", date_format=None)
+    for value, name in enumerate(("x", "y")):
+        frames = np.array([10 * value, 10 * value + 1], np.uint8).reshape(2, 1, 1) * np.ones((4, 4), "u1")
+        np.save(path.parent / "pictures" / f"{name}.npy", frames)
+    timeline, _ = importing("table", path, Options(keep_ids=True))
+    assert [int(image.max()) for _, _, image in timeline.read_images("a_mri")] == [0, 1, 10, 11]
+
+
+def test_great_ages_identify_nobody(source: Callable[..., Path]) -> None:
+    plan = importer("table").plan(source(visits().assign(years="97")), Options(), _map)
+    assert {row["age"] for row in plan.patients} == {90.0}
 
 
 def test_images_may_lie_elsewhere_and_patients_be_limited(
@@ -245,7 +273,19 @@ def test_a_patient_in_two_subsets_is_refused(running: Running, source: Callable[
     assert "every patient in one subset, found 1 patients in several, such as 'P-0'" in " ".join(done.output.split())
 
 
-@pytest.mark.parametrize("content", ["", "- a\n", "a: [", "\x00"])
+def test_rows_that_are_longer_than_the_header_are_refused(
+    running: Running, source: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = source()
+    table = path.parent / "visits.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *(f"{row},more" for row in rows)]))
+    done = running("table", path, tmp_path / "out")
+    assert done.exit_code == 2
+    assert "as many cells in each row as in the header" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("content", ["", "- a\n", "a: [", "\x00", "3", "2024-13-45"])
 def test_a_map_that_is_none(running: Running, tmp_path: Path, content: str) -> None:
     (tmp_path / "map.yaml").write_text(content)
     done = running("table", tmp_path / "map.yaml", tmp_path / "out")

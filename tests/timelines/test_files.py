@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from temmed.errors import InputError
-from temmed.files import atomic_write, staged_folder
+from temmed.files import UnfinishedError, atomic_write, resumable_folder, staged_folder
 
 
 def listing(folder: Path) -> list[str]:
@@ -232,3 +232,49 @@ def test_a_file_rewritten_without_pause_is_always_whole(tmp_path: Path, delay: f
     assert len(set(content)) == 1
     atomic_write(target, "after")
     assert listing(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (InputError("a", "b", "c", "d"), False),
+        (UnfinishedError("a", "b", "c", "d"), True),
+        (OSError("disk full"), True),
+        (RuntimeError(), True),
+        (KeyboardInterrupt(), True),
+    ],
+)
+def test_only_input_that_cannot_be_used_throws_work_away(tmp_path: Path, error: BaseException, kept: bool) -> None:
+    def interrupted() -> None:
+        with resumable_folder(tmp_path / "data", "key") as staging:
+            (staging / "a").write_text("1")
+            raise error
+
+    with pytest.raises(type(error)):
+        interrupted()
+    assert listing(tmp_path) == ([".data.resume-key"] if kept else [])
+    with resumable_folder(tmp_path / "data", "key") as staging:
+        assert listing(staging)[1:] == (["a"] if kept else [])
+        (staging / "b").write_text("2")
+    assert listing(tmp_path) == ["data"]
+    assert listing(tmp_path / "data") == (["a", "b"] if kept else ["b"])
+
+
+def test_a_resumable_folder_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "data"
+    target.mkdir()
+    (target / "dataset.json").write_text("old")
+    rename = os.rename
+
+    def fail_for_staging(source: str | Path, place: str | Path) -> None:
+        if "resume" in Path(source).name:
+            raise OSError("disk gone")
+        rename(source, place)
+
+    monkeypatch.setattr(os, "rename", fail_for_staging)
+    with pytest.raises(OSError, match="disk gone"), resumable_folder(target, "key", overwrite=True):
+        pass
+    assert (target / "dataset.json").read_text() == "old"
+    assert listing(tmp_path) == [".data.resume-key", "data"]

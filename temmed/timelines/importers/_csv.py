@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from temmed.errors import InputError
 from temmed.timelines.problems import LISTED, Problems, ProblemsError
+from temmed.wording import did_you_mean
 
 _LAYOUT = "See docs/own-data.md for the layout."
 Row = Mapping[str, str]
@@ -116,8 +116,7 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str], require
         raise InputError("each column once", f"{twice[0]!r} twice", str(path), "Remove one of them.")
     for name in header:
         if name not in columns:
-            near = difflib.get_close_matches(name, columns, 1)
-            remedy = f"Did you mean {near[0]}?" if near else f"Remove it. {_LAYOUT}"
+            remedy = did_you_mean(name, columns, f"Remove it. {_LAYOUT}")
             raise InputError(f"only the columns {', '.join(columns)}", repr(name), str(path), remedy)
     missing = [name for name in required if name not in header]
     if missing:

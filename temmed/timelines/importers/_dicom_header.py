@@ -12,9 +12,9 @@ import numpy as np
 
 from temmed.errors import InputError
 from temmed.timelines.importers._dicom_frames import Frames, frames_of, parse_datetime
-from temmed.timelines.importers.plan import Unusable, checksum, slug
+from temmed.timelines.importers.plan import OLDEST, Unusable, checksum, slug
 from temmed.timelines.pixels import read_frames
-from temmed.timelines.readers.dicom import broken, frame_count, is_colour, reason, sniff
+from temmed.timelines.readers.dicom import broken, checked_frame_count, is_colour, reason, sniff
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -41,8 +41,6 @@ _NOT_IMAGES = {"SEG": "a segmentation", "RTDOSE": "a radiation dose", "RTIMAGE":
 #: Modalities where one visit has several series that show different things, told apart by their description.
 _MANY_SERIES = ("ct", "mri", "nuclear", "pet")
 _VIEWS = {"PA": "frontal", "AP": "frontal", "LL": "lateral", "RL": "lateral", "LATERAL": "lateral"}
-#: Ages above are written as this one: they identify people.
-_OLDEST = 90
 _DATE_CHAIN = ("Study", "Series", "Acquisition", "Content")
 
 
@@ -131,7 +129,7 @@ def _inspect(path: Path, frame_seconds: float | None) -> Header | Unusable:
         return Unusable(path, f"not an image of a patient but {_NOT_IMAGES[kind]} ({kind})")
     if "LOCALIZER" in (header.get("ImageType") or ()):
         return Unusable(path, "a localizer, which only plans the scan")
-    count = frame_count(header)
+    count = checked_frame_count(path, header)
     frames = frames_of(header, frame_seconds) if count > 1 else None
     if frames is not None and frames.kind == "unknown":
         return Unusable(path, f"{frames.source}; export each as its own series or convert it to 4D NIfTI")
@@ -252,7 +250,7 @@ def _age(header: Dataset, day: date | None) -> float | None:
         years = (day - born).days / 365.25
     else:
         return None
-    return float(min(round(years, 1), _OLDEST))
+    return min(round(years, 1), OLDEST)
 
 
 def _channel(header: Dataset, modality: str) -> str:

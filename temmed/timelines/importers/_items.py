@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from temmed.timelines.importers.plan import Plan
 
 Box = tuple[float, float, float, float]
 _AGAIN = "Copy the file again from its source."
+#: Fewer digits than these fit into 64 bits.
+_DIGITS = 19
 
 
 class _Short(reprlib.Repr):
@@ -86,7 +89,7 @@ def read_items(path: Path, fields: Sequence[str] = ()) -> list[Item]:
         InputError: it is not there, is no such file, or an item lacks a field.
     """
     suffix = path.suffix.lower()
-    readers = {".json": _read_json, ".jsonl": _read_lines, ".parquet": _read_parquet}
+    readers = {".json": _read_list, ".jsonl": _read_lines, ".parquet": _read_parquet}
     found = readers[suffix](path) if suffix in readers else read_table(path, fields).to_dict("records")
     items = []
     for number, entry in enumerate(found, 1):
@@ -138,19 +141,20 @@ def note_flat_boxes(result: Plan, rows: Sequence[Row]) -> None:
         )
 
 
-def find_image(root: Path, path: str) -> Path:
+def find_image(path: str, *roots: Path) -> Path:
     """Where an image lies that a source names by a path of its own machine.
 
     Args:
-        root: the folder of images.
-        path: as the source writes it; folders at its front that are not below ``root`` are left out.
+        path: as the source writes it; folders at its front that are not below a root are left out.
+        roots: the folders of images to look in, in their order.
 
     Returns:
-        The longest end of the path that is a file below ``root``; if there is none, the whole path below it.
+        The longest end of the path that is a file below a root; if there is none, the whole path below the first.
     """
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    ends = (root.joinpath(*parts[start:]) for start in range(len(parts)))
-    return next((file for file in ends if file.is_file()), root.joinpath(*parts))
+    # Unlike the method of a path, this takes names that no disk could hold for absent.
+    ends = (root.joinpath(*parts[start:]) for root in roots for start in range(len(parts)))
+    return next((file for file in ends if os.path.isfile(file)), roots[0].joinpath(*parts))
 
 
 def scan_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -191,11 +195,6 @@ def needed_file(source: Path, *names: str) -> Path:
     if found is None:
         raise InputError(f"the file {' or '.join(names)}", "none", str(source), "Check that SRC is the right folder.")
     return found
-
-
-def folder_of(source: Path) -> Path:
-    """The folder that a source is or lies in."""
-    return source if source.is_dir() else source.parent
 
 
 def check_images(result: Plan, root: Path) -> None:
@@ -239,25 +238,42 @@ def _open(path: Path) -> str:
         raise InputError("a file in UTF-8", str(error), str(path), _AGAIN) from error
 
 
-def _read_json(path: Path) -> list[Any]:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Whole numbers that need more than 64 bits become floats.
+
+    Raises:
+        InputError: it cannot be read, or holds text that is none.
+    """
+    return _parsed(_open(path), "a JSON file", str(path))
+
+
+def _parsed(text: str, expected: str, where: str) -> Any:
     try:
-        found = json.loads(_open(path))
+        found = json.loads(text, parse_int=_whole)
+        # Half of a character pair passes as text until it is to be written.
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise InputError("a JSON file", str(error), str(path), _AGAIN) from error
+        raise InputError(expected, str(error), where, _AGAIN) from error
+    return found
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) < _DIGITS else float(digits)
+
+
+def _read_list(path: Path) -> list[Any]:
+    found = read_json(path)
     if not isinstance(found, list):
         raise InputError("a list of items", type(found).__name__, str(path), "Check that it is the right file.")
     return found
 
 
 def _read_lines(path: Path) -> list[Any]:
-    found = []
-    for number, line in enumerate(_open(path).split("\n"), 1):
-        if line.strip():
-            try:
-                found.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise InputError("one JSON object a line", str(error), f"{path}, line {number}", _AGAIN) from error
-    return found
+    return [
+        _parsed(line, "one JSON object a line", f"{path}, line {number}")
+        for number, line in enumerate(_open(path).split("\n"), 1)
+        if line.strip()
+    ]
 
 
 def _read_parquet(path: Path) -> list[Any]:

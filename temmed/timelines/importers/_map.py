@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from temmed.errors import InputError
 from temmed.timelines.schema import TIME_UNITS
 from temmed.timelines.splits import SUBSETS
+from temmed.wording import did_you_mean
 
 DOCS = "See docs/own-data.md for the layout."
 REQUIRED = ("patient", "time")
@@ -57,8 +57,8 @@ def read_map(path: Path) -> TableMap:
         InputError: it cannot be read, or says something that a map cannot say.
     """
     try:
-        given = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        given = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError("a YAML file", str(error).splitlines()[0], str(path), DOCS) from error
     if not isinstance(given, dict):
         raise InputError("a mapping such as table: visits.csv", type(given).__name__, str(path), DOCS)
@@ -86,6 +86,5 @@ def read_map(path: Path) -> TableMap:
 def _check_words(path: Path, given: Collection[Any], known: Collection[str], prefix: str) -> None:
     for word in given:
         if word not in known:
-            near = difflib.get_close_matches(str(word), known, 1)
-            remedy = f"Did you mean {prefix}{near[0]}?" if near else DOCS
+            remedy = did_you_mean(str(word), known, DOCS, prefix)
             raise InputError(f"only {', '.join(known)}", f"{prefix}{word}", str(path), remedy)

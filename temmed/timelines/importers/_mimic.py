@@ -13,10 +13,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from temmed.errors import InputError
-from temmed.timelines.importers._items import folder_of
 from temmed.timelines.importers._splits import subset_named
 from temmed.timelines.importers._tables import LeftOut, Row, find_tables, table_rows
-from temmed.timelines.importers.plan import Options, Plan, PlannedSequence, limited
+from temmed.timelines.importers.plan import Options, Plan, PlannedSequence, folder_of
 from temmed.timelines.importers.studies import Place, Study, plan_studies
 
 MODALITY = "cxr"
@@ -122,7 +121,8 @@ class Archive:
 
     def _studies(self, wanted: Mapping[str, Sequence[str]], options: Options) -> list[Study]:
         chosen = [self.studies[number] for number in wanted]
-        patients = set(limited((study.subject for study in chosen), options.limit))
+        patients = list(dict.fromkeys(study.subject for study in chosen))
+        reported = set(patients[: options.limit])
         return [
             Study(
                 patient=study.subject,
@@ -132,7 +132,7 @@ class Archive:
                     (study.views[image], (self._file(study, image),))
                     for image in dict.fromkeys([*wanted[study.study], *study.views])
                 ),
-                report=self._report(study) if study.subject in patients else None,
+                report=self._report(study) if study.subject in reported else None,
             )
             for study in chosen
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temmed.timelines.importers._items import Item
-from temmed.timelines.importers.plan import Options, Picture, Plan, PlannedSequence, limited, patient_ids, slug
+from temmed.timelines.importers.plan import Options, Picture, Plan, PlannedSequence, slug
 
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:)]?")
 
@@ -36,8 +37,8 @@ class Series:
 def plan_series(series: Iterable[Series], result: Plan, options: Options, timing: str) -> dict[Series, PlannedSequence]:
     """Make a sequence of each distinct series.
 
-    Files that are not there are left out and noted, as in
-    :func:`~temmed.timelines.importers.studies.plan_studies`; so are patients beyond ``options.limit``.
+    Files that are not there are skipped, as in :func:`~temmed.timelines.importers.studies.plan_studies`; patients
+    beyond ``options.limit`` are left out.
 
     Args:
         series: in the order of the source; the same one may come several times.
@@ -51,20 +52,18 @@ def plan_series(series: Iterable[Series], result: Plan, options: Options, timing
     by_patient: dict[str, list[Series]] = defaultdict(list)
     for entry in dict.fromkeys(series):
         by_patient[entry.patient].append(entry)
-    chosen = limited(by_patient, options.limit)
-    written = patient_ids(chosen, options)
-    result.aliases |= {new: old for old, new in written.items()}
-    result.patients += [{"patient_id": written[patient]} for patient in chosen]
+    written = result.choose(by_patient, options)
+    result.patients += [{"patient_id": patient_id} for patient_id in written.values()]
     planned: dict[Series, PlannedSequence] = {}
-    absent: list[Path] = []
-    for patient in chosen:
+    absent: set[Path] = set()
+    for patient, patient_id in written.items():
         for number, entry in enumerate(by_patient[patient]):
             modality = options.modality or entry.modality
-            there = [(position, file) for position, file in enumerate(entry.images) if file.is_file()]
-            absent += [file for file in entry.images if not file.is_file()]
+            there = [(position, file) for position, file in enumerate(entry.images) if os.path.isfile(file)]
+            absent |= set(entry.images) - {file for _, file in there}
             planned[entry] = PlannedSequence(
-                sequence_id=f"{written[patient]}_{slug(modality)}_{number}",
-                patient_id=written[patient],
+                sequence_id=f"{patient_id}_{slug(modality)}_{number}",
+                patient_id=patient_id,
                 modality=modality,
                 time_unit="ordinal" if entry.days is None else "day",
                 spatial_dims=2,
@@ -73,23 +72,16 @@ def plan_series(series: Iterable[Series], result: Plan, options: Options, timing
                 timing=timing,
             )
     result.sequences += planned.values()
-    left = len(by_patient) - len(chosen)
-    if left:
-        result.notes.append(f"{left:,} patients are left out by --limit")
-    if absent:
-        result.notes.append(
-            f"{len(absent):,} image files that the source names are not there, such as {absent[0]}: their time points "
-            "have no such image"
-        )
+    result.skip_absent(sorted(absent))
     return planned
 
 
 def choices_of(item: Item, choices: str, answer: str) -> tuple[list[str], str]:
-    """The choices of an item in their order, and the right one.
+    """The choices of an item in the order of their letters, and the right one.
 
     Args:
         item: the item.
-        choices: the field that holds them: a list, or texts by letter.
+        choices: the field that holds them: a list, or texts by letter in any order.
         answer: the field that holds the right one: its letter or its text.
 
     Raises:
@@ -115,7 +107,8 @@ def choices_of(item: Item, choices: str, answer: str) -> tuple[list[str], str]:
 def _by_letter(found: object) -> dict[str, str]:
     if isinstance(found, dict):
         # A table of Arrow has every key in every row; those that an item lacks are empty.
-        return {str(key).strip().upper(): str(text).strip() for key, text in found.items() if text is not None}
+        by_key = {str(key).strip().upper(): str(text).strip() for key, text in found.items() if text is not None}
+        return dict(sorted(by_key.items()))
     if isinstance(found, Sequence) and not isinstance(found, str):
         return {chr(ord("A") + number): str(text).strip() for number, text in enumerate(found)}
     return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import gzip
 import math
 import zlib
@@ -16,17 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temmed.errors import InputError
+from temmed.timelines.importers.plan import OLDEST, Plan
+from temmed.wording import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from temmed.timelines.importers.plan import Plan
-
 #: Cells that say that there is no value.
 _MISSING = {"", "n/a", "na", "n-a", "nan", "null", "none", "."}
 _TABS = (".tsv", ".tsv.gz", ".txt")
-#: Ages above are written as this one: they identify people.
-_OLDEST = 90.0
 _REMEDY = "Correct the cell, or take the table from its source again."
 
 
@@ -125,12 +122,12 @@ class Row:
         raise self.wrong(column, "a date such as 2020-01-31")
 
     def age_in(self, column: str) -> float | None:
-        """A cell's age in years, 90 for any above; ``90+`` is one."""
+        """A cell's age in years, at most :data:`OLDEST`; ``90+`` is one."""
         text = self.text(column)
         if text is not None and text.endswith("+") and text[:-1].strip().isdecimal():
-            return min(float(text[:-1]), _OLDEST)
+            return min(float(text[:-1]), OLDEST)
         years = self.number_in(column)
-        return None if years is None else min(years, _OLDEST)
+        return None if years is None else min(years, OLDEST)
 
     def wrong(self, column: str, expected: str) -> InputError:
         """The error for a cell that cannot be used."""
@@ -223,8 +220,8 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None
         raise InputError("each column once", f"{twice[0]!r} twice", str(path), "Remove one of them.")
     for column in columns:
         if column not in header:
-            near = difflib.get_close_matches(column, header, 1)
-            remedy = f"Is {near[0]!r} meant? Rename it." if near else "Check that it is the right table."
+            near = nearest(column, header)
+            remedy = f"Is {near!r} meant? Rename it." if near else "Check that it is the right table."
             told = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
             raise InputError(f"the column {column}", f"only {told}", str(path), remedy)
 

@@ -103,9 +103,10 @@ def _visits(rows: list[Row], left_out: LeftOut) -> dict[tuple[str, str], Row]:
     for row in rows:
         patient, code = row.needed("PTID"), row.needed("VISCODE")
         number = row.needed("RID")
-        if not number.isdecimal() or not patient.rsplit("_", 1)[-1].isdecimal():
+        ending = patient.rsplit("_", 1)[-1]
+        if not number.isdecimal() or not ending.isdecimal():
             raise row.wrong("RID", "a whole number, and a PTID such as 011_S_0002")
-        if int(patient.rsplit("_", 1)[-1]) != int(number):
+        if ending.lstrip("0") != number.lstrip("0"):
             left_out.add(row, "its PTID does not end in its RID")
         elif _date(row) is None:
             left_out.add(row, "no EXAMDATE")

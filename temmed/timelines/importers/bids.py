@@ -8,21 +8,22 @@ been shifted, some to before 1925, as the specification asks for: only their dif
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from temmed.errors import InputError
 from temmed.timelines.importers._found import Images, channel_of, copy, find_images
+from temmed.timelines.importers._items import read_json
 from temmed.timelines.importers._tables import LeftOut, attributes, table_rows
 from temmed.timelines.importers.nifti import Volume, loop
-from temmed.timelines.importers.plan import Mapper, Options, Plan, limited, patient_ids, source_files
+from temmed.timelines.importers.plan import LENGTHS, Mapper, Options, Plan, source_files
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.studies import Study, plan_studies
 
@@ -33,7 +34,6 @@ _MODALITIES = {"anat": "mri", "func": "mri", "perf": "mri", "dwi": "mri", "pet":
 #: Suffixes of files whose fourth axis is time; in the others it is a gradient, a label or an echo.
 _IN_TIME = ("bold", "cbv", "pet")
 _NUMBERED = re.compile(r"(?P<word>[A-Za-z]*)(?P<number>\d+)")
-_DAY_SECONDS = 86_400.0
 _UNDATED = (
     "its session has no acq_time in sessions.tsv or scans.tsv, and the patient's sessions are not all numbered in the "
     "order of the times there are"
@@ -54,10 +54,10 @@ class _Clock:
     unit: str
     when: Mapping[str, datetime | float]
 
-    def seconds(self, session: str) -> float | None:
+    def elapsed(self, session: str) -> timedelta | None:
         """Since the patient's first session; ``None`` where that is not known."""
         dates = {name: moment for name, moment in self.when.items() if isinstance(moment, datetime)}
-        return (dates[session] - min(dates.values())).total_seconds() if session in dates else None
+        return dates[session] - min(dates.values()) if session in dates else None
 
 
 def plan(source: Path, options: Options, run: Mapper) -> Plan:
@@ -78,15 +78,13 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     sessions: dict[str, set[str]] = defaultdict(set)
     for key in sorted({*images.volumes, *(key for key, _ in images.loops)}):
         sessions[key[0]].add(key[1])
-    chosen = limited(sessions, options.limit)
-    if len(chosen) < len(sessions):
-        result.notes.append(f"{len(sessions) - len(chosen):,} patients are left out by --limit")
-    clocks = {patient: _clock(source, patient, sessions[patient], left_out) for patient in chosen}
-    silent = sum(patient not in people for patient in chosen)
+    written = result.choose(sessions, options)
+    clocks = {patient: _clock(source, patient, sessions[patient], left_out) for patient in written}
+    silent = sum(patient not in people for patient in written)
     if people and silent:
         result.notes.append(f"{silent:,} patients have no row in participants.tsv")
     _plan_visits(images, clocks, people, options, result)
-    _plan_loops(source, images, clocks, people, options, result)
+    _plan_loops(source, images, clocks, people, written, options, result)
     left_out.tell(result)
     shifted = any(
         isinstance(moment, datetime) and moment.year < _SHIFTED
@@ -211,9 +209,9 @@ def _plan_visits(
             attributes=people,
         )
         for (patient, session), place in places.items():
-            since = clocks[patient].seconds(session)
+            since = clocks[patient].elapsed(session)
             if place.position == 0 and since is not None:
-                place.sequence.clock_offset = since / _DAY_SECONDS
+                place.sequence.clock_offset = since / LENGTHS["day"]
     # A patient with images of two modalities was added once for each.
     result.patients = list({row["patient_id"]: row for row in result.patients}.values())
 
@@ -228,21 +226,20 @@ def _plan_loops(
     images: Images,
     clocks: Mapping[str, _Clock],
     people: Mapping[str, Mapping[str, Any]],
+    written: Mapping[str, str],
     options: Options,
     result: Plan,
 ) -> None:
-    written = patient_ids(clocks, options)
     there = {row["patient_id"] for row in result.patients}
     for (patient, session, modality), volume in images.loops:
         if patient not in clocks:
             continue
         told = _frame_times(source, volume)
         sequence = loop(written[patient], volume, options, result, modality, told)
-        since = clocks[patient].seconds(session)
-        if since is not None and sequence.time_unit in ("second", "millisecond"):
-            sequence.clock_offset = since * (1000 if sequence.time_unit == "millisecond" else 1)
+        since = clocks[patient].elapsed(session)
+        if since is not None and sequence.time_unit in LENGTHS:
+            sequence.clock_offset = since / LENGTHS[sequence.time_unit]
         result.sequences.append(sequence)
-        result.aliases[written[patient]] = patient
         if written[patient] not in there:
             there.add(written[patient])
             result.patients.append({"patient_id": written[patient], **people.get(patient, {})})
@@ -260,13 +257,13 @@ def _frame_times(source: Path, volume: Volume) -> tuple[list[float], str] | None
                 )
             return [float(time) - float(times[0]) for time in times], name
     step = about.get("RepetitionTime")
-    if isinstance(step, int | float) and step > 0:
+    if _is_number(step) and step > 0:
         return [index * float(step) for index in range(volume.frames)], "RepetitionTime"
     return None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _sidecar(source: Path, image: Path) -> dict[str, Any]:
@@ -286,10 +283,7 @@ def _sidecar(source: Path, image: Path) -> dict[str, Any]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError("a JSON file", str(error), str(path), "Correct it, or leave it out.") from error
+    found = read_json(path)
     if not isinstance(found, dict):
         raise InputError("a JSON object", type(found).__name__, str(path), "Correct it, or leave it out.")
     return found

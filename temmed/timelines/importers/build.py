@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import atomic_write, resumable_folder
-from temmed.processes import map_in_processes
-from temmed.timelines.importers.placing import WORTH_PROCESSES, Part, copy_files, link_slices, place
-from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, relative
+from temmed.processes import map_many
+from temmed.timelines.importers.placing import Part, copy_files, link_slices, place
+from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, folder_of, relative
 from temmed.timelines.importers.questions import Asked, read_asked, read_events, read_questions
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.progress import Progress, silent
@@ -95,8 +95,8 @@ class Outcome:
         return _further_rows(self.plan, self.asked).get(table, [])
 
 
-class _RefusedError(Exception):
-    """Leaves the staging folder so that it is removed: the audit found errors."""
+class _RefusedError(InputError):
+    """The audit found errors: what was imported is thrown away, as with any other input that cannot be used."""
 
 
 def run_import(importer: Importer, request: Request, progress: Progress = silent) -> Outcome:
@@ -146,7 +146,7 @@ def run_import(importer: Importer, request: Request, progress: Progress = silent
                 _write_records(plan, staging)
                 findings = _audit(staging, progress)
                 if _has_errors(findings) and not request.keep_on_error:
-                    raise _RefusedError
+                    raise _RefusedError("sound data", "errors", str(request.source), "Mend what the audit tells.")
                 shutil.rmtree(notes)
     except _RefusedError:
         written = False
@@ -196,9 +196,7 @@ def mapper(workers: int, progress: Progress) -> Mapper:
     def run(label: str, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         results = []
         progress(label, 0, len(items))
-        processes = workers if len(items) >= WORTH_PROCESSES else 1
-        chunk = max(1, min(32, len(items) // (4 * workers)))
-        with closing(map_in_processes(function, items, processes, chunk)) as found:
+        with closing(map_many(function, items, workers)) as found:
             for result in found:
                 results.append(result)
                 progress(label, len(results), len(items))
@@ -279,7 +277,8 @@ def _further_rows(plan: Plan, asked: Asked) -> dict[str, list[dict[str, Any]]]:
 def _provenance(importer: Importer, request: Request, plan: Plan) -> dict[str, Any]:
     used = {file for sequence in plan.sequences for file in sequence.files}
     digest = hashlib.sha256()
-    for entry in sorted(f"{relative(file, request.source)}\0{_digest(plan, file)}" for file in used):
+    folder = folder_of(request.source)
+    for entry in sorted(f"{relative(file, folder)}\0{_digest(plan, file)}" for file in used):
         digest.update(entry.encode() + b"\0")
     options = request.options
     return {

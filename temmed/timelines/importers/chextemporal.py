@@ -18,7 +18,6 @@ from temmed.timelines.importers._items import (
     check_images,
     check_used,
     find_image,
-    folder_of,
     needed_file,
     note_flat_boxes,
     read_items,
@@ -27,7 +26,7 @@ from temmed.timelines.importers._mimic import MODALITY, Archive, image_id, open_
 from temmed.timelines.importers._series import Series, plan_series
 from temmed.timelines.importers._splits import add_split
 from temmed.timelines.importers._tables import LeftOut
-from temmed.timelines.importers.plan import Mapper, Options, Plan, slug
+from temmed.timelines.importers.plan import Mapper, Options, Plan, folder_of, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.studies import Place
 
@@ -84,7 +83,7 @@ def _key(item: Item) -> tuple[str, ...]:
 
 def _in_order(item: Item, archive: Archive | None, left: LeftOut) -> bool:
     """Whether a pair is in the order of time, as far as that can be known."""
-    if archive is None or item.needed("dataset").lower() != _MIMIC:
+    if archive is None or not item.needed("dataset").lower().startswith(_MIMIC):
         return True
     earlier, later = (archive.study_of(image_id(item.needed(path))) for path in _PATHS)
     if earlier is None or later is None:
@@ -119,12 +118,9 @@ def _label(item: Item) -> str:
 
 def _series(item: Item, root: Path) -> Series:
     dataset = item.needed("dataset").lower()
-    files = []
-    for path in _PATHS:
-        inside = find_image(root / dataset, item.needed(path))
-        files.append(inside if inside.is_file() else find_image(root, item.needed(path)))
+    files = tuple(find_image(item.needed(path), root / dataset, root) for path in _PATHS)
     # Two archives may give the same number to two patients.
-    return Series(f"{dataset}/{item.needed('patient_id')}", tuple(files), MODALITY, _CHANNEL)
+    return Series(f"{dataset}/{item.needed('patient_id')}", files, MODALITY, _CHANNEL)
 
 
 def _ask(item: Item, earlier: Place, later: Place, findings: Findings, result: Plan) -> None:

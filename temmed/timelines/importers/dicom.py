@@ -18,6 +18,7 @@ from temmed.timelines.importers._dicom_frames import NO_TIMING, Frames
 from temmed.timelines.importers._dicom_header import Header, inspect
 from temmed.timelines.importers._dicom_series import Part, assemble
 from temmed.timelines.importers.plan import (
+    LENGTHS,
     Mapper,
     Options,
     Picture,
@@ -25,15 +26,12 @@ from temmed.timelines.importers.plan import (
     PlannedSequence,
     Unusable,
     Visit,
-    limited,
-    patient_ids,
     pictures_of,
     pseudonym,
     source_files,
 )
 from temmed.timelines.importers.registry import Importer
 
-_DAY = 86_400.0
 #: Digits of the part of a loop's id that comes from its unique id.
 _LOOP_DIGITS = 8
 _UNDATED = (
@@ -74,17 +72,11 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     result = Plan()
     found = _distinct(run("Reading headers", inspect, tasks), result)
     owners = {header.path: header.patient or f"study {header.study or header.checksum}" for header in found}
-    chosen = limited(owners.values(), options.limit)
-    written = patient_ids(chosen, options)
-    result.aliases = {new: old for old, new in written.items()}
     by_patient: dict[str, list[Header]] = defaultdict(list)
     for header in found:
         by_patient[owners[header.path]].append(header)
-    for patient in chosen:
-        _plan_patient(written[patient], by_patient[patient], options, result)
-    left = sum(len(by_patient[patient]) for patient in by_patient.keys() - set(chosen))
-    if left:
-        result.notes.append(f"{len(by_patient) - len(chosen)} patients with {left} files are left out by --limit")
+    for patient, patient_id in result.choose(by_patient, options).items():
+        _plan_patient(patient_id, by_patient[patient], options, result)
     nameless = sum(not header.patient for header in found)
     if nameless:
         result.notes.append(
@@ -179,7 +171,7 @@ def _moments(studies: Mapping[str, Sequence[Header]]) -> tuple[dict[str, _Moment
     first_start = min(starts.values())
     sources = " or ".join(sorted({dated_by for _, _, dated_by in known}))
     return (
-        {key: _Moment((start - first_start).total_seconds() / _DAY, start) for key, start in starts.items()},
+        {key: _Moment((start - first_start) / LENGTHS["day"], start) for key, start in starts.items()},
         sources + (" with the time of day" if by_clock else ""),
     )
 
@@ -206,7 +198,7 @@ def _loop_id(patient: str, modality: str, header: Header, options: Options) -> s
 
 
 def _milliseconds(moment: _Moment | None) -> float | None:
-    return None if moment is None else moment.days * _DAY * 1000
+    return None if moment is None else moment.days * LENGTHS["day"] / LENGTHS["millisecond"]
 
 
 def _loop_of_file(

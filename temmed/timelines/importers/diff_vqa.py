@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from temmed.timelines.importers._comparisons import comparison_row
-from temmed.timelines.importers._items import check_images, check_used, folder_of
+from temmed.timelines.importers._items import check_images, check_used
 from temmed.timelines.importers._mimic import REVERSED, Archive, RadiographStudy, archive_number
 from temmed.timelines.importers._splits import add_split, subset_named
 from temmed.timelines.importers._tables import LeftOut, Row, find_table, table_rows
-from temmed.timelines.importers.plan import Mapper, Options, Plan, slug
+from temmed.timelines.importers.plan import Mapper, Options, Plan, folder_of, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
 from temmed.timelines.importers.studies import Place

@@ -13,16 +13,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from temmed.timelines.importers._splits import add_split, subset_named
 from temmed.timelines.importers._tables import LeftOut, Row, table_rows
 from temmed.timelines.importers._video import Clip, inspect
-from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, Unusable, limited, patient_ids
+from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, Unusable
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import event_row, question_row
 
 _COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
 _TRACED = ("FileName", "X1", "Y1", "X2", "Y2", "Frame")
-_SUBSETS = {"train": "train", "val": "val", "test": "test"}
-_SPLIT = "official"
 _VENTRICLE = "left ventricle"
 #: column: quantity, unit, question.
 _QUANTITIES = {
@@ -102,14 +101,11 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     result, left_out = Plan(), LeftOut()
     listed = _listed(source / "FileList.csv", options.images or source / "Videos", left_out)
     traced = _tracings(source / "VolumeTracings.csv", listed, left_out)
-    chosen = limited(listed, options.limit)
-    if len(chosen) < len(listed):
-        result.notes.append(f"{len(listed) - len(chosen):,} patients are left out by --limit")
-    written = patient_ids(chosen, options)
-    result.aliases = {new: old for old, new in written.items()}
+    written = result.choose(listed, options)
+    subsets: list[tuple[PlannedSequence, str]] = []
     counted: dict[str, list[str]] = defaultdict(list)
-    clips = run("Reading videos", inspect, [listed[name].file for name in chosen])
-    for name, clip in zip(chosen, clips, strict=True):
+    clips = run("Reading videos", inspect, [listed[name].file for name in written])
+    for name, clip in zip(written, clips, strict=True):
         if isinstance(clip, Unusable):
             result.skip([clip.path], clip.reason)
             continue
@@ -118,8 +114,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         result.patients.append({"patient_id": written[name]})
         sequence = _sequence(clip, about.rate, written[name], options)
         result.sequences.append(sequence)
-        place = {"sequence_id": sequence.sequence_id, "patient_id": sequence.patient_id, "subset": about.subset}
-        result.splits.setdefault(_SPLIT, []).append(place)
+        subsets.append((sequence, about.subset))
         if clip.frames != about.frames:
             told = "have another number of frames than FileList.csv says; the file's own counts"
             counted[told].append(sequence.sequence_id)
@@ -130,6 +125,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         else:
             _measure(about.values, sequence, phases, result)
             _mark(sequence, phases, result)
+    add_split(result, subsets)
     left_out.tell(result)
     for told, names in counted.items():
         result.notes.append(f"{len(names):,} videos (such as {names[0]}) {told}")
@@ -142,11 +138,9 @@ def _listed(path: Path, folder: Path, left_out: LeftOut) -> dict[str, _Listed]:
     """The rows of the file list by the name of the video, which has no suffix."""
     listed: dict[str, _Listed] = {}
     for row in table_rows(path, _COLUMNS):
-        name, rate, subset = _stem(row), _value(row, "FPS"), _SUBSETS.get(row.needed("Split").lower())
+        name, rate, subset = _stem(row), _value(row, "FPS"), subset_named(row, "Split")
         if rate <= 0:
             raise row.wrong("FPS", "a rate above 0")
-        if subset is None:
-            raise row.wrong("Split", "TRAIN, VAL or TEST")
         values = {column: value for column in _QUANTITIES if (value := row.number_in(column)) is not None}
         file = folder / f"{name}.avi"
         if name in listed:

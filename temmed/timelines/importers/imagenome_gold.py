@@ -13,7 +13,7 @@ from temmed.timelines.importers.plan import Mapper, Options, Plan
 from temmed.timelines.importers.registry import Importer
 
 _TABLE = "gold_dataset/gold_object_comparison_with_coordinates.txt"
-_COLUMNS = ("current_image_id", "previous_image_id", "bbox", "comparison", "attribute", "sentence")
+_COLUMNS = ("current_image_id", "previous_image_id", "bbox", "comparison")
 
 
 def plan(source: Path, options: Options, run: Mapper) -> Plan:

@@ -23,9 +23,9 @@ from temmed.timelines.importers.studies import Place, Study, plan_studies
 RESPONSES = ("CR", "PR", "SD", "PD")
 _SURGICAL = {"pre-op": "Pre-Op", "post-op": "Post-Op"}
 _RATINGS = _SURGICAL | {response.lower(): response for response in RESPONSES}
-_WEEK = re.compile(r"week-(?P<week>\d+)(?:-(?P<scan>\d+))?")
+_WEEK = re.compile(r"week-(?P<week>\d{1,4})(?:-(?P<scan>\d{1,3}))?")
 _IMAGE = re.compile(
-    r"(?:.*/)?(?P<patient>Patient-\d+)/(?P<visit>week-\d+(?:-\d+)?)/(?P<channel>T1|CT1|T2|FLAIR)\.nii\.gz"
+    r"(?:.*/)?(?P<patient>Patient-\d+)/(?P<visit>week-\d{1,4}(?:-\d{1,3})?)/(?P<channel>T1|CT1|T2|FLAIR)\.nii\.gz"
 )
 _RATING = "Rating ("
 _RATIONALE = "Rating rationale"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from temmed.errors import InputError
 from temmed.files import atomic_write
-from temmed.timelines.importers._items import Item, check_images, check_used, find_image, folder_of, read_items
+from temmed.timelines.importers._items import Item, check_images, check_used, find_image, read_items
 from temmed.timelines.importers._series import Series, choices_of, plan_series
 from temmed.timelines.importers._splits import add_split
-from temmed.timelines.importers.plan import Mapper, Options, Plan, limited, slug
+from temmed.timelines.importers.plan import Mapper, Options, Plan, folder_of, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
 
@@ -35,10 +36,10 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     """
     result = Plan()
     items = [item for path in _files(source) for item in read_items(path, _FIELDS)]
-    chosen = set(limited((item.needed("video_id") for item in items), options.limit))
+    chosen = result.choose((item.needed("video_id") for item in items), options)
     items = [item for item in items if item.needed("video_id") in chosen]
     series = [_series(item, options) for item in items]
-    planned = plan_series(series, result, options, "the order of the frames in the source")
+    planned = plan_series(series, result, replace(options, limit=None), "the order of the frames in the source")
     check_used(result, source, "item")
     check_images(result, options.images or folder_of(source))
     for item, frames in zip(items, series, strict=True):
@@ -82,7 +83,7 @@ def _file(item: Item, number: int, frame: Any, options: Options) -> Path:
     path = frame.get("path") if isinstance(frame, dict) else frame
     if not isinstance(path, str) or not path:
         raise item.wrong("image", "paths of frames, or the frames themselves")
-    return find_image(options.images or folder_of(item.path), path)
+    return find_image(path, options.images or folder_of(item.path))
 
 
 def _unpack(item: Item, number: int, content: bytes, folder: Path | None) -> Path:

@@ -17,13 +17,12 @@ from temmed.timelines.importers._items import (
     check_images,
     check_used,
     find_image,
-    folder_of,
     read_items,
 )
 from temmed.timelines.importers._series import Series, plan_series
 from temmed.timelines.importers._splits import add_split
 from temmed.timelines.importers._tables import LeftOut
-from temmed.timelines.importers.plan import Mapper, Options, Plan, relative, slug
+from temmed.timelines.importers.plan import Mapper, Options, Plan, folder_of, relative, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
 from temmed.timelines.importers.studies import Place
@@ -55,7 +54,7 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     root = options.images or folder_of(source)
     read = [item for path in _files(source) for item in read_items(path, _FIELDS)]
     boxed = [(item, box) for item in read if (box := _box(item, left))]
-    images = [tuple(find_image(root, path) for path in item.texts("images")) for item, _ in boxed]
+    images = [tuple(find_image(path, root) for path in item.texts("images")) for item, _ in boxed]
     series = [Series(owner, files, "other") for owner, files in zip(_owners(images, root), images, strict=True)]
     planned = plan_series(series, result, options, "the order of the images in the source")
     left.tell(result)

@@ -7,6 +7,7 @@ the days between the images come from it.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -15,7 +16,7 @@ from temmed.timelines.importers._mimic import MODALITY, TIMING, Archive, image_i
 from temmed.timelines.importers._series import Series, choices_of, plan_series
 from temmed.timelines.importers._splits import add_split
 from temmed.timelines.importers._tables import LeftOut
-from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, slug
+from temmed.timelines.importers.plan import LENGTHS, Mapper, Options, Plan, PlannedSequence, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
 
@@ -23,8 +24,8 @@ _FILE = "micxr_test.jsonl"
 _FIELDS = ("qid", "group_type", "qtype", "images", "question", "choices", "answer")
 _PATIENT = re.compile(r"(?:^|/)p(\d{3,})/")
 _MOMENT = re.compile(r"\bT([1-9])\b")
-#: Answers that say that there is no such event; every time point proves them.
-_NEVER = re.compile(r"(there is no|none of|no such)\b", re.IGNORECASE)
+#: Answers that say that there is no such event. "None of the above" is none: what it denies are the other choices.
+_NEVER = re.compile(r"(there is no|no such|no change|never|none of the (time ?points|intervals|images|visits))\b", re.I)
 _LOCALISE, _SUMMARISE = "TEL", "GTS"
 _TASKS = {_LOCALISE: "event_choice", "ICR": "change_choice", _SUMMARISE: "trajectory_choice"}
 
@@ -74,13 +75,13 @@ def _series(item: Item, root: Path, archive: Archive | None) -> tuple[Series, bo
     patient = patients.pop()
     if patients or patient is None:
         raise item.wrong("images", "paths of one patient, such as files/p10/p10000032/…")
-    files = tuple(find_image(root, path) for path in paths)
+    files = tuple(find_image(path, root, root / "files") for path in paths)
     studies = [archive.study_of(image_id(path)) for path in paths] if archive else []
     days: tuple[float, ...] | None = None
     if archive and all(studies):
         dates = [archive.when(study) for study in studies if study]
-        if dates == sorted(dates):
-            days = tuple((date - dates[0]).total_seconds() / 86_400 for date in dates)
+        if all(before < after for before, after in pairwise(dates)):
+            days = tuple((date - dates[0]) / LENGTHS["day"] for date in dates)
     return Series(patient, files, MODALITY, "frontal", days), archive is not None and days is None
 
 

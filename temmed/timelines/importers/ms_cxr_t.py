@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temmed.timelines.importers._comparisons import Findings, comparison_row, either
-from temmed.timelines.importers._items import check_images, check_used, folder_of
+from temmed.timelines.importers._items import check_images, check_used
 from temmed.timelines.importers._mimic import Archive, RadiographStudy, image_id
 from temmed.timelines.importers._splits import add_split
 from temmed.timelines.importers._tables import LeftOut, Row, find_table, table_rows
-from temmed.timelines.importers.plan import Mapper, Options, Plan
+from temmed.timelines.importers.plan import Mapper, Options, Plan, folder_of
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.studies import Place
 

@@ -30,8 +30,7 @@ from temmed.timelines.importers.plan import (
     Unusable,
     Visit,
     checksum,
-    limited,
-    patient_ids,
+    folder_of,
     pictures_of,
     relative,
     slug,
@@ -120,28 +119,24 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         else:
             volumes.append(entry)
             result.checksums[entry.path] = entry.checksum
-    places = {volume.path: _place(relative(volume.path, source)) for volume in volumes}
-    used: list[tuple[str, Volume]] = []
+    folder = folder_of(source)
+    places = {volume.path: _place(relative(volume.path, folder)) for volume in volumes}
+    used: dict[str, list[Volume]] = defaultdict(list)
     for volume in volumes:
         place = places[volume.path]
         if isinstance(place, str) and volume.frames == 1 and volume.path != source:
             result.skip([volume.path], place)
         else:
-            used.append((place.patient if isinstance(place, _Place) else _owner(volume.path, source), volume))
-    chosen = limited((patient for patient, _ in used), options.limit)
-    written = patient_ids(chosen, options)
-    result.aliases = {new: old for old, new in written.items()}
-    for patient in chosen:
-        mine = [volume for owner, volume in used if owner == patient]
-        loops = _distinct([volume for volume in mine if volume.frames > 1], result)
-        result.sequences += [loop(written[patient], volume, options, result) for volume in loops]
-        visits = [(volume, places[volume.path]) for volume in mine if volume.frames == 1]
-        result.sequences += _visits(written[patient], visits, options, result)
-    alive = {sequence.patient_id for sequence in result.sequences}
-    result.patients = [{"patient_id": written[patient]} for patient in chosen if written[patient] in alive]
-    left = len({patient for patient, _ in used}) - len(chosen)
-    if left:
-        result.notes.append(f"{left} patients are left out by --limit")
+            owner = place.patient if isinstance(place, _Place) else _owner(relative(volume.path, folder))
+            used[owner].append(volume)
+    for patient, patient_id in result.choose(used, options).items():
+        loops = _distinct([volume for volume in used[patient] if volume.frames > 1], result)
+        visits = [(volume, places[volume.path]) for volume in used[patient] if volume.frames == 1]
+        sequences = [loop(patient_id, volume, options, result) for volume in loops]
+        sequences += _visits(patient_id, visits, options, result)
+        if sequences:
+            result.sequences += sequences
+            result.patients.append({"patient_id": patient_id})
     if options.modality is None and result.sequences:
         result.notes.append("NIfTI does not name a modality: mri is assumed; say otherwise with --modality")
     return result
@@ -217,9 +212,9 @@ def _day(text: str) -> float | None:
         return None
 
 
-def _owner(path: Path, source: Path) -> str:
+def _owner(path: str) -> str:
     """The patient of a file whose path does not follow a layout: its first folder, or its own name."""
-    parts = relative(path, source).split("/")
+    parts = path.split("/")
     return parts[0] if len(parts) > 1 else _SUFFIX.sub("", parts[0])
 
 

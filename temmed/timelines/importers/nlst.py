@@ -19,7 +19,7 @@ from typing import Any
 from temmed.timelines.importers._dicom_header import Header
 from temmed.timelines.importers._found import Images, copy, find_images, with_images
 from temmed.timelines.importers._tables import LeftOut, Row, attributes, find_table, find_tables, table_rows
-from temmed.timelines.importers.plan import Mapper, Options, Plan, limited, slug, source_files
+from temmed.timelines.importers.plan import Mapper, Options, Plan, slug, source_files
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
 from temmed.timelines.importers.studies import Place, Study, plan_studies
@@ -111,11 +111,11 @@ def _place(path: str, header: Header | None) -> tuple[tuple[str, str], str] | st
         year = None if header.day is None else header.day.year - _FIRST_YEAR
         if not header.patient.isdecimal() or year not in _SCREENS:
             return "no participant number as PatientID, or a StudyDate outside of 1999 to 2001"
-        return (str(int(header.patient)), str(year)), header.channel
+        return (header.patient.lstrip("0"), str(year)), header.channel
     match = _IMAGE.fullmatch(path)
     if match is None:
         return "not <pid>/T<study_yr>/<series>.nii.gz"
-    return (str(int(match["patient"])), match["year"]), slug(match["name"].split(".nii")[0])
+    return (match["patient"].lstrip("0"), match["year"]), slug(match["name"].split(".nii")[0])
 
 
 def _days(row: Row) -> dict[int, float]:
@@ -151,15 +151,11 @@ def _plan_visits(
     result: Plan,
 ) -> dict[tuple[str, str], Place]:
     """One sequence of each patient: in days where the days of all screens are known, else in order."""
-    chosen = limited((study.patient for study in studies), options.limit)
-    left = len({study.patient for study in studies}) - len(chosen)
-    if left:
-        result.notes.append(f"{left:,} patients are left out by --limit")
     by_patient: dict[str, list[Study]] = defaultdict(list)
     for study in studies:
         by_patient[study.patient].append(study)
     groups: dict[str, list[Study]] = {"day": [], "ordinal": []}
-    for patient in chosen:
+    for patient in result.choose(by_patient, options):
         mine, known = by_patient[patient], days.get(patient, {})
         if all(int(study.key) in known for study in mine):
             groups["day"] += [replace(study, when=known[int(study.key)]) for study in mine]

@@ -20,20 +20,19 @@ from temmed.timelines.importers._found import Images, channel_of, copy, find_ima
 from temmed.timelines.importers._states import Scale, add_states
 from temmed.timelines.importers._tables import LeftOut, Row, attributes, find_tables, header_of, table_rows
 from temmed.timelines.importers.nifti import loop
-from temmed.timelines.importers.plan import Mapper, Options, Plan, source_files
+from temmed.timelines.importers.plan import LENGTHS, Mapper, Options, Plan, source_files
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.studies import Place, Study, plan_studies
 
-_LABEL = re.compile(r"(?P<patient>OAS\d+)_(?P<kind>[A-Za-z0-9]+)_d(?P<day>\d+)")
+_LABEL = re.compile(r"(?P<patient>OAS\d+)_(?P<kind>[A-Za-z0-9]+)_d(?P<day>\d{1,6})")
 _IMAGE = re.compile(
-    r"(?:.*/)?(?:(?P<patient>OAS\d+)_(?P<kind>[A-Za-z0-9]+)_d(?P<day>\d+)/.*|"
-    r"sub-(?P<bids_patient>OAS\d+)_ses-d(?P<bids_day>\d+)_[^/]*)"
+    r"(?:.*/)?(?:(?P<patient>OAS\d+)_(?P<kind>[A-Za-z0-9]+)_d(?P<day>\d{1,6})/.*|"
+    r"sub-(?P<bids_patient>OAS\d+)_ses-d(?P<bids_day>\d{1,6})_[^/]*)"
 )
 _ID, _SESSION, _DAYS, _RATING = "OASISID", "OASIS_session_label", "days_to_visit", "CDRTOT"
 _AGE, _SEX = "AgeatEntry", "GENDER"
 _SEXES = {"1": "M", "2": "F"}
 _IN_TIME = "bold"
-_DAY_SECONDS = 86_400.0
 _CDR = Scale(
     name="oasis3_cdr",
     levels=("0", "0.5", "1", "2", "3"),
@@ -177,8 +176,9 @@ def _add_loops(
             result.skip([volume.path], "a loop of a patient without a volume, or beyond --limit")
         else:
             sequence = loop(sequences[patient].patient_id, volume, options, result)
-            if sequence.time_unit == "second":
-                sequence.clock_offset = (_day_of(label, days) - first[patient]) * _DAY_SECONDS
+            if sequence.time_unit in LENGTHS:
+                since = (_day_of(label, days) - first[patient]) * LENGTHS["day"]
+                sequence.clock_offset = since / LENGTHS[sequence.time_unit]
             result.sequences.append(sequence)
 
 

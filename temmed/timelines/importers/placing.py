@@ -16,7 +16,7 @@ from typing import Any
 
 from temmed.errors import InputError
 from temmed.files import UnfinishedError, process_name
-from temmed.processes import map_in_processes
+from temmed.processes import map_many
 from temmed.timelines.importers.plan import Picture, Plan, slug
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.pixels import suffixes
@@ -24,8 +24,6 @@ from temmed.timelines.progress import Progress
 
 IMAGES = "images"
 MASKS = "masks"
-#: Fewer files than this are done sooner in one process than other processes start.
-WORTH_PROCESSES = 64
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,9 @@ def place(plan: Plan, reference: bool) -> Placement:
     for sequence in plan.sequences:
         patients[sequence.sequence_id] = sequence.patient_id
         folder = Path(IMAGES, _folder_name(sequence.sequence_id))
+        taken: dict[str, tuple[Path, ...]] = {}
         for picture in sequence.pictures:
-            path = folder / _file_name(picture)
+            path = folder / _file_name(picture, taken)
             volume = len(picture.files) > 1
             for number, file in enumerate(picture.files):
                 inside = path / f"{number:04d}{_suffix(file)}" if volume else path
@@ -162,12 +161,10 @@ def copy_files(
     before = len(mine) - len(left)
     tasks = [_Copy(importer.copy, source, staging / path, patient) for path, (source, patient) in left.items()]
     progress("Copying images", before, len(mine))
-    processes = workers if len(tasks) >= WORTH_PROCESSES else 1
-    chunk = max(1, min(32, len(tasks) // (4 * workers)))
     notes.mkdir(parents=True, exist_ok=True)
     with (notes / f"copied-{process_name()}.jsonl").open("a", encoding="utf-8", buffering=1) as note:
         try:
-            with closing(map_in_processes(_copy_one, tasks, processes, chunk)) as copied:
+            with closing(map_many(_copy_one, tasks, workers)) as copied:
                 for number, (path, removed) in enumerate(zip(left, copied, strict=True), before + 1):
                     note.write(json.dumps({"path": path.as_posix(), "removed": removed}) + "\n")
                     done[path.as_posix()] = removed
@@ -222,11 +219,21 @@ def _folder_name(sequence_id: str) -> str:
     return f"{name}_{hashlib.sha256(sequence_id.encode()).hexdigest()[:8]}"
 
 
-def _file_name(picture: Picture) -> str:
-    """A loop's file is named by its channel alone; a visit's also by its position. A volume of slices is a folder."""
+def _file_name(picture: Picture, taken: dict[str, tuple[Path, ...]]) -> str:
+    """A loop's file is named by its channel alone; a visit's also by its position. A volume of slices is a folder.
+
+    Args:
+        picture: the image.
+        taken: the files of each name that its sequence has used; other files of the same name get a number.
+    """
     channel = slug(picture.channel)
-    name = channel if picture.frame is not None else f"{picture.position:04d}_{channel}"
-    return name if len(picture.files) > 1 else name + _suffix(picture.files[0])
+    stem = channel if picture.frame is not None else f"{picture.position:04d}_{channel}"
+    suffix = "" if len(picture.files) > 1 else _suffix(picture.files[0])
+    name, count = stem + suffix, 1
+    while taken.setdefault(name, picture.files) != picture.files:
+        count += 1
+        name = f"{stem}_{count}{suffix}"
+    return name
 
 
 def _suffix(file: Path) -> str:

@@ -12,14 +12,20 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from temmed.errors import InputError
+from temmed.timelines.schema import TIME_UNITS
 
 #: Hexadecimal digits of a pseudonym: 48 bits, which no two of a million patients share by chance.
 _DIGITS = 12
+#: Ages above are written as this one: they identify people.
+OLDEST = 90.0
+_FAMILIES = {"day": timedelta(days=1), "second": timedelta(seconds=1)}
+#: How long each unit of time is; ``frame`` and ``ordinal`` have no length.
+LENGTHS = {unit: factor * _FAMILIES[family] for unit, (family, factor) in TIME_UNITS.items() if family in _FAMILIES}
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class Options:
         key: what pseudonyms are made with; whoever has it can link them to ids.
         frame_seconds: seconds between frames, instead of what headers say.
         limit: at most so many patients, in the order of their first file.
-        images: where the image files lie that a source's tables name, if not beside them.
         workers: processes that read headers and pixels.
+        images: where the image files lie that a source's tables name, if not beside them.
     """
 
     modality: str | None = None
@@ -161,6 +167,28 @@ class Plan:
         """Leave files out."""
         self.skipped += [Unusable(file, reason) for file in files]
 
+    def skip_absent(self, files: Iterable[Path]) -> None:
+        """Leave out files that the source's tables name and that are not there."""
+        self.skip(files, "the tables name it, and it is not there: its time point has no such image")
+
+    def choose(self, identifiers: Iterable[str], options: Options) -> dict[str, str]:
+        """The patients to import, in the order of their first mention; how many the limit leaves out is noted.
+
+        Args:
+            identifiers: the source's ids, each any number of times.
+            options: what the user asked for.
+
+        Returns:
+            The id to write for each of them, by the source's id.
+        """
+        distinct = list(dict.fromkeys(identifiers))
+        chosen = distinct[: options.limit]
+        if len(chosen) < len(distinct):
+            self.notes.append(f"{len(distinct) - len(chosen):,} patients are left out by --limit")
+        written = patient_ids(chosen, options)
+        self.aliases |= {new: old for old, new in written.items()}
+        return written
+
     def add(self, table: str, **row: Any) -> None:
         """Add a row to one of the further tables."""
         self.tables.setdefault(table, []).append(row)
@@ -229,18 +257,14 @@ def checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def relative(file: Path, source: Path) -> str:
-    """A file's path inside its source, with forward slashes; of a file elsewhere its whole path.
+def folder_of(source: Path) -> Path:
+    """The folder that a source is or lies in."""
+    return source.parent if source.is_file() else source
 
-    What lies beside a source that is a file counts as inside.
-    """
-    folder = source.parent if source.is_file() else source
+
+def relative(file: Path, folder: Path) -> str:
+    """A file's path below a folder, with forward slashes; of a file elsewhere its whole path."""
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
-
-
-def limited(identifiers: Iterable[str], limit: int | None) -> list[str]:
-    """The distinct ids in their order, at most ``limit`` of them."""
-    return list(dict.fromkeys(identifiers))[:limit]
 
 
 def slug(text: str, otherwise: str = "image") -> str:

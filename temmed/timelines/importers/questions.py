@@ -6,19 +6,19 @@ time or, for dated visits, its date. Every row that cannot be used is told in on
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from temmed.timelines.importers._csv import Row, RowError, check, convert, read_rows
-from temmed.timelines.importers.plan import Plan, PlannedSequence, relative, slug
+from temmed.timelines.importers.plan import LENGTHS, Plan, PlannedSequence, folder_of, relative, slug
 from temmed.timelines.importers.rows import ABSENCE, event_row, question_row
 from temmed.timelines.problems import Problems
+from temmed.wording import nearest
 
 _NAMING = ("sequence", "file", "patient", "modality")
 QUESTION_COLUMNS = (
@@ -41,8 +41,8 @@ NEVER = "never"
 _SEPARATOR = "|"
 _VERDICTS = {"progressed", "stable", "regressed"}
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_WHOLE = re.compile(r"\d{1,9}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_WEEK = 7.0
 
 
 @dataclass
@@ -108,12 +108,13 @@ class _Builder:
     def __init__(self, plan: Plan, source: Path) -> None:
         self.asked = Asked()
         self._ids: set[str] = set()
+        folder = folder_of(source)
         self._index: dict[str, dict[str, dict[str, PlannedSequence]]] = {"sequence": {}, "file": {}, "patient": {}}
         for sequence in plan.sequences:
             self._know("sequence", {sequence.sequence_id}, sequence)
             self._know("patient", {sequence.patient_id, plan.aliases.get(sequence.patient_id, "")}, sequence)
             for file in sequence.files:
-                self._know("file", {relative(file, source), file.name, str(file)}, sequence)
+                self._know("file", {relative(file, folder), file.name, str(file)}, sequence)
 
     def _know(self, column: str, names: set[str], sequence: PlannedSequence) -> None:
         for name in names:
@@ -176,9 +177,7 @@ class _Builder:
         name, index = row[column], self._index[column]
         found = list(index.get(name, {}).values())
         if not found:
-            near = difflib.get_close_matches(name, index, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise RowError(column, f"must be one that is imported{hint}", repr(name))
+            raise RowError(column, f"must be one that is imported{_hint(name, index)}", repr(name))
         if row.get("modality"):
             modalities = sorted({sequence.modality for sequence in found})
             found = [sequence for sequence in found if sequence.modality == row["modality"]]
@@ -223,7 +222,7 @@ def _time_point(row: Row, sequence: PlannedSequence, by_position: str, by_time: 
 
 
 def _position(text: str, column: str, count: int) -> int:
-    if not text.isdecimal() or int(text) >= count:
+    if not _WHOLE.fullmatch(text) or int(text) >= count:
         raise RowError(column, f"must be a whole number from 0 to {count - 1}", repr(text))
     return int(text)
 
@@ -242,8 +241,7 @@ def _at_time(text: str, column: str, sequence: PlannedSequence) -> int:
 def _at_date(text: str, column: str, sequence: PlannedSequence) -> int:
     if sequence.start is None:
         raise RowError(column, f"must be a time in the unit {sequence.time_unit}: no dates are known", repr(text))
-    scale = _WEEK if sequence.time_unit == "week" else 1.0
-    days = [(sequence.start + timedelta(days=time * scale)).date() for time in sequence.times]
+    days = [(sequence.start + time * LENGTHS[sequence.time_unit]).date() for time in sequence.times]
     try:
         found = [position for position, day in enumerate(days) if day == date.fromisoformat(text)]
     except ValueError:
@@ -281,10 +279,14 @@ def _answer(row: Row, choices: Sequence[str] | None) -> str | None:
             raise RowError("answer", "needs choices to be one of; a number goes into the column value", repr(answer))
         return None
     if answer not in choices:
-        near = difflib.get_close_matches(answer, choices, 1)
-        hint = f"; did you mean {near[0]}?" if near and answer else ""
-        raise RowError("answer", f"must be one of {', '.join(choices)}{hint}", repr(answer) if answer else "nothing")
+        rule = f"must be one of {', '.join(choices)}{_hint(answer, choices)}"
+        raise RowError("answer", rule, repr(answer) if answer else "nothing")
     return answer
+
+
+def _hint(name: str, candidates: Iterable[str]) -> str:
+    near = nearest(name, candidates)
+    return "" if near is None else f"; did you mean {near}?"
 
 
 def _value(row: Row) -> float | None:
@@ -301,7 +303,7 @@ def _evidence(row: Row, asked_at: int) -> list[int] | None:
     positions = set()
     for part in text.split(_SEPARATOR):
         cell = part.strip()
-        if not cell.isdecimal() or int(cell) > asked_at:
+        if not _WHOLE.fullmatch(cell) or int(cell) > asked_at:
             rule = f"must be positions from 0 to {asked_at}, where the question is asked, or {ABSENCE}"
             raise RowError("evidence", rule, repr(text))
         positions.add(int(cell))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from temmed.errors import InputError
 from temmed.timelines.importers.plan import Mapper, Options, Plan
+from temmed.wording import did_you_mean
 
 
 def copy_bytes(source: Path, target: Path, patient_id: str) -> list[str]:
@@ -72,7 +72,6 @@ def importer(name: str) -> Importer:
     """
     known = importers()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        remedy = f"Did you mean {near[0]}?" if near else "See `temmed data import --help`."
+        remedy = did_you_mean(name, known, "See `temmed data import --help`.")
         raise InputError(f"one of {', '.join(known)}", repr(name), "importer", remedy)
     return known[name]

@@ -9,18 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from temmed.timelines.importers.plan import (
-    Options,
-    Plan,
-    PlannedSequence,
-    Visit,
-    limited,
-    patient_ids,
-    pictures_of,
-    slug,
-)
-
-_DAY_SECONDS = 86_400
+from temmed.timelines.importers.plan import LENGTHS, Options, Plan, PlannedSequence, Visit, pictures_of, slug
 
 
 @dataclass(frozen=True)
@@ -51,16 +40,23 @@ class Place(NamedTuple):
 
     @property
     def report_id(self) -> str:
-        """The id of the report written about it."""
+        """The id of the first report written about it."""
         return f"{self.sequence.sequence_id}_r{self.position}"
 
 
-def add_report(result: Plan, place: Place, text: str) -> None:
-    """Add the report written about a visit."""
+def add_report(result: Plan, place: Place, text: str, number: int = 1) -> None:
+    """Add a report written about a visit.
+
+    Args:
+        result: the plan to add it to.
+        place: the visit.
+        text: the report.
+        number: which of the visit's reports it is, from 1.
+    """
     sequence, position = place
     result.add(
         "reports",
-        report_id=place.report_id,
+        report_id=place.report_id + (f"_{number}" if number > 1 else ""),
         patient_id=sequence.patient_id,
         sequence_id=sequence.sequence_id,
         position=position,
@@ -83,8 +79,8 @@ def plan_studies(
 ) -> dict[tuple[str, str], Place]:
     """Make one sequence of each patient's visits, in the order of time.
 
-    Files that are not there are left out: their visit stays, as one without that image. Patients beyond
-    ``options.limit`` are left out, too; both are noted in the plan.
+    Files that are not there are skipped: their visit stays, as one without that image. Patients beyond
+    ``options.limit`` are left out, too.
 
     Args:
         studies: the visits, in any order.
@@ -102,19 +98,17 @@ def plan_studies(
     by_patient: dict[str, list[Study]] = defaultdict(list)
     for study in studies:
         by_patient[study.patient].append(study)
-    chosen = limited(by_patient, options.limit)
-    written = patient_ids(chosen, options)
-    result.aliases |= {new: old for old, new in written.items()}
+    written = result.choose(by_patient, options)
     places: dict[tuple[str, str], Place] = {}
     absent: list[Path] = []
-    for patient in chosen:
+    for patient, patient_id in written.items():
         visits = sorted(by_patient[patient], key=lambda study: study.when)
         shown = [Visit(0.0, _there(study, absent)) for study in visits]
         first = visits[0].when
         start = first if isinstance(first, datetime) else None
         sequence = PlannedSequence(
-            sequence_id=f"{written[patient]}_{slug(options.modality or modality)}",
-            patient_id=written[patient],
+            sequence_id=f"{patient_id}_{slug(options.modality or modality)}",
+            patient_id=patient_id,
             modality=options.modality or modality,
             time_unit=time_unit,
             spatial_dims=spatial_dims,
@@ -126,20 +120,13 @@ def plan_studies(
             timing=timing,
             start=start,
         )
-        result.patients.append({"patient_id": written[patient], **(attributes or {}).get(patient, {})})
+        result.patients.append({"patient_id": patient_id, **(attributes or {}).get(patient, {})})
         result.sequences.append(sequence)
         for position, study in enumerate(visits):
             place = places[patient, study.key] = Place(sequence, position)
             if study.report:
                 add_report(result, place, study.report)
-    left = len(by_patient) - len(chosen)
-    if left:
-        result.notes.append(f"{left:,} patients are left out by --limit")
-    if absent:
-        result.notes.append(
-            f"{len(absent):,} image files that the tables name are not there, such as {absent[0]}: their time points "
-            "have no such image"
-        )
+    result.skip_absent(absent)
     return places
 
 
@@ -157,8 +144,7 @@ def _there(study: Study, absent: list[Path]) -> list[tuple[str, tuple[Path, ...]
 
 def _since(first: float | datetime, when: float | datetime, unit: str) -> float:
     if isinstance(first, datetime) and isinstance(when, datetime):
-        days = (when - first).total_seconds() / _DAY_SECONDS
-        return days / 7 if unit == "week" else days
+        return (when - first) / LENGTHS[unit]
     if isinstance(first, datetime) or isinstance(when, datetime):
         raise TypeError("the visits of a patient need times of one kind")
     return when - first

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temmed.errors import InputError
 from temmed.timelines.importers._csv import check
+from temmed.timelines.importers._items import check_images
 from temmed.timelines.importers._map import DOCS, TableMap, read_map
+from temmed.timelines.importers._splits import add_split
 from temmed.timelines.importers.plan import (
+    LENGTHS,
+    OLDEST,
     Mapper,
     Options,
     Picture,
     Plan,
     PlannedSequence,
-    limited,
     numbered,
-    patient_ids,
     pseudonym,
     slug,
 )
 from temmed.timelines.importers.registry import Importer
+from temmed.timelines.importers.studies import Place, add_report
 from temmed.timelines.problems import Problems
 from temmed.timelines.tables import named_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Seconds in a unit; dates are converted to it.
-_SECONDS = {"day": 86_400.0, "week": 7 * 86_400.0, "second": 1.0, "millisecond": 1e-3}
 _LABEL_DIGITS = 9
 #: Beginning of the names of the columns that go into the patients table.
 _ATTRIBUTE = "attribute "
-#: Name of the source's own split in the dataset.
-OFFICIAL = "official"
 
 
 def plan(source: Path, options: Options, run: Mapper) -> Plan:
@@ -59,13 +59,8 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     images = options.images or source.parent / mapping.images
     table = _conform(table, file, mapping, options)
     result = Plan()
-    chosen = limited(table["patient"], options.limit)
-    written = patient_ids(chosen, options)
-    left = table["patient"].nunique() - len(chosen)
-    if left:
-        result.notes.append(f"{left:,} patients are left out by --limit")
-        table = table[table["patient"].isin(written)]
-    result.aliases = {new: old for old, new in written.items()}
+    written = result.choose(table["patient"], options)
+    table = table[table["patient"].isin(written)]
     _plan_patients(table, written, mapping, file, result)
     absent: list[Path] = []
     groups: dict[tuple[str, str, str], list[Any]] = defaultdict(list)
@@ -78,8 +73,9 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
         result.sequences.append(sequence)
         _add_reports(visits, sequence, result)
     if absent:
-        result.skip(absent, "the table names it, and it is not there: its time point has no such image")
-    _plan_split(table, written, mapping, file, result)
+        result.skip_absent(absent)
+        check_images(result, images)
+    _plan_split(table, mapping, file, result)
     return result
 
 
@@ -100,6 +96,8 @@ def _read(file: Path, mapping: TableMap) -> pd.DataFrame:
             names = list(table.columns)
     except (OSError, ValueError) as error:
         raise InputError("a CSV, TSV or Parquet table", str(error).splitlines()[0], str(file), DOCS) from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError("as many cells in each row as in the header", "more", str(file), DOCS)
     for role, column in wanted.items():
         if column not in names:
             raise InputError(f"the column {column!r} ({role})", f"columns {', '.join(names)}", str(file), DOCS)
@@ -131,16 +129,19 @@ def _conform(table: pd.DataFrame, file: Path, mapping: TableMap, options: Option
 
     refuse("patient", "must not be empty", table["patient"] == "")
     numbers = pd.to_numeric(table["time"], errors="coerce")
-    dated = numbers.isna().any() and mapping.time_unit in _SECONDS
+    dated = numbers.isna().any() and mapping.time_unit in LENGTHS
     if dated:
         form = mapping.date_format or "ISO8601"
-        dates = pd.to_datetime(table["time"], format=form, errors="coerce", utc=True).dt.tz_localize(None)
+        try:
+            dates = pd.to_datetime(table["time"], format=form, errors="coerce", utc=True).dt.tz_localize(None)
+        except ValueError as error:
+            raise InputError("a date_format such as %d.%m.%Y", repr(form), str(file), DOCS) from error
         refuse("time", f"must be a date ({mapping.date_format or 'such as 2024-01-31'})", dates.isna())
     else:
         dates = None
         refuse("time", f"must be a number of {mapping.time_unit}s", numbers.isna() | numbers.abs().eq(float("inf")))
     if "frame" in table:
-        refuse("frame", "must be a whole number from 0", ~table["frame"].str.fullmatch(r"\d*"))
+        refuse("frame", "must be a whole number from 0", ~table["frame"].str.fullmatch(r"\d{0,9}"))
     if "subset" in table:
         rule = f"must be empty or one of {', '.join(mapping.subsets)}"
         refuse("subset", rule, ~table["subset"].isin({*mapping.subsets, ""}))
@@ -175,7 +176,7 @@ def _plan_patients(table: pd.DataFrame, written: dict[str, str], mapping: TableM
             values = [value for value in rows[column].unique() if value != ""]
             varied[name] += len(values) > 1
             value = values[0] if values else None
-            row[name] = float(value) if name == "age" and value is not None else value
+            row[name] = min(float(value), OLDEST) if name == "age" and value is not None else value
         result.patients.append(row)
     result.notes += [
         f"{count:,} patients have several values of {name}: the first is taken"
@@ -201,7 +202,7 @@ def _sequence(
     if mapping.time_unit == "ordinal":
         times = [float(rank) for rank in range(len(moments))]
     elif dated:
-        times = [(moment - first).total_seconds() / _SECONDS[mapping.time_unit] for moment in moments]
+        times = [(moment - first) / LENGTHS[mapping.time_unit] for moment in moments]
     else:
         times = [moment - first for moment in moments]
     sequence_id = f"{patient}_{slug(modality)}"
@@ -228,9 +229,13 @@ def _pictures(visits: list[list[Any]], images: Path, absent: list[Path]) -> list
     """The images of a sequence by position, with distinct channels at each; files that are not there are noted."""
     pictures = []
     for position, rows in enumerate(visits):
-        files = [(images / row.path, row) for row in rows if row.path]
-        absent += [file for file, _ in files if not file.exists()]
-        found = [(file, row) for file, row in files if file.exists()]
+        found = []
+        for row in rows:
+            file = images / row.path
+            if row.path and os.path.exists(file):
+                found.append((file, row))
+            elif row.path:
+                absent.append(file)
         channels = numbered([slug(row.channel) for _, row in found])
         pictures += [
             Picture(position, channel, (file,), int(row.frame) if row.frame else None)
@@ -242,20 +247,11 @@ def _pictures(visits: list[list[Any]], images: Path, absent: list[Path]) -> list
 def _add_reports(visits: list[list[Any]], sequence: PlannedSequence, result: Plan) -> None:
     for position, rows in enumerate(visits):
         texts = dict.fromkeys(row.report for row in rows if getattr(row, "report", ""))
-        for number, text in enumerate(texts):
-            result.add(
-                "reports",
-                report_id=f"{sequence.sequence_id}_r{position}" + (f"_{number + 1}" if number else ""),
-                patient_id=sequence.patient_id,
-                sequence_id=sequence.sequence_id,
-                position=position,
-                time=sequence.times[position],
-                kind="report",
-                text=text,
-            )
+        for number, text in enumerate(texts, 1):
+            add_report(result, Place(sequence, position), text, number)
 
 
-def _plan_split(table: pd.DataFrame, written: dict[str, str], mapping: TableMap, file: Path, result: Plan) -> None:
+def _plan_split(table: pd.DataFrame, mapping: TableMap, file: Path, result: Plan) -> None:
     """The source's own split, which may put nobody into two subsets."""
     if "subset" not in table:
         return
@@ -268,14 +264,9 @@ def _plan_split(table: pd.DataFrame, written: dict[str, str], mapping: TableMap,
             str(file),
             "Correct the column, or leave subset out of the map and let TemMed divide the patients.",
         )
-    subset = {written[str(patient)]: value for patient, value in subsets.groupby("patient")["subset"].first().items()}
-    rows = [
-        {"sequence_id": sequence.sequence_id, "patient_id": sequence.patient_id, "subset": subset[sequence.patient_id]}
-        for sequence in result.sequences
-        if sequence.patient_id in subset
-    ]
-    if rows:
-        result.splits[OFFICIAL] = rows
+    subset = subsets.groupby("patient")["subset"].first().to_dict()
+    owned = ((sequence, result.aliases[sequence.patient_id]) for sequence in result.sequences)
+    add_split(result, ((sequence, subset[owner]) for sequence, owner in owned if owner in subset))
 
 
 IMPORTER = Importer(

@@ -18,7 +18,6 @@ from temmed.timelines.importers._items import (
     check_used,
     file_in,
     find_image,
-    folder_of,
     needed_file,
     read_items,
     scan_rows,
@@ -26,7 +25,7 @@ from temmed.timelines.importers._items import (
 from temmed.timelines.importers._series import Series, plan_series
 from temmed.timelines.importers._splits import add_split
 from temmed.timelines.importers._tables import Row, find_tables
-from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence
+from temmed.timelines.importers.plan import Mapper, Options, Plan, PlannedSequence, folder_of
 from temmed.timelines.importers.registry import Importer
 from temmed.timelines.importers.rows import question_row
 from temmed.timelines.importers.studies import Place, add_report
@@ -42,7 +41,6 @@ _COLUMNS = ("path_to_image", "patient_report_date_order", "section_impression", 
 _PATIENT = re.compile(r"(?:^|/)(patient\d+)/")
 _CHOICES = ("Yes", "No")
 _SENTENCE = re.compile(r"(^|[.!?]\s*)([a-z])")
-_OLDEST = 90.0
 
 
 def plan(source: Path, options: Options, run: Mapper) -> Plan:
@@ -93,7 +91,7 @@ def _series(item: Item, root: Path) -> Series:
     if patients or patient is None:
         raise item.wrong("image_path", "two paths of one patient, such as train/patient00001/study2/view1_frontal.png")
     folder = root / "PNG" if (root / "PNG").is_dir() else root
-    return Series(patient, tuple(find_image(folder, path) for path in paths), "cxr", "frontal")
+    return Series(patient, tuple(find_image(path, folder) for path in paths), "cxr", "frontal")
 
 
 def _archive_rows(folders: Iterable[Path], items: Iterable[Item]) -> dict[str, Row]:
@@ -131,9 +129,7 @@ def _add_patients(
     for item in items:
         row = known.get(_stem(item.needed("image_path")))
         if row is not None:
-            age = row.number_in("age")
-            attributes = {"sex": row.text("sex"), "age": None if age is None else min(age, _OLDEST)}
-            about.setdefault(sequences[id(item)].patient_id, attributes)
+            about.setdefault(sequences[id(item)].patient_id, {"sex": row.text("sex"), "age": row.age_in("age")})
     for patient in result.patients:
         patient |= about.get(patient["patient_id"], {})
 

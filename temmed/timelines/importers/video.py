@@ -14,8 +14,7 @@ from temmed.timelines.importers.plan import (
     Options,
     Plan,
     Unusable,
-    limited,
-    patient_ids,
+    folder_of,
     relative,
     source_files,
 )
@@ -47,18 +46,14 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
             result.skip([entry.path], entry.reason)
         elif (twin := clips.setdefault(entry.checksum, entry)) is not entry:
             result.skip([entry.path], f"the same file as {twin.path.name}")
-    owners = {clip.path: _owner(clip.path, source) for clip in clips.values()}
-    chosen = limited(owners.values(), options.limit)
-    written = patient_ids(chosen, options)
-    result.aliases = {new: old for old, new in written.items()}
-    result.patients = [{"patient_id": written[patient]} for patient in chosen]
+    folder = folder_of(source)
+    owners = {clip.path: _owner(relative(clip.path, folder)) for clip in clips.values()}
+    written = result.choose(owners.values(), options)
+    result.patients = [{"patient_id": patient_id} for patient_id in written.values()]
     for clip in clips.values():
         if owners[clip.path] in written:
             result.checksums[clip.path] = clip.checksum
             _add(clip, written[owners[clip.path]], options, result)
-    left = len(set(owners.values())) - len(chosen)
-    if left:
-        result.notes.append(f"{left:,} patients are left out by --limit")
     if options.modality is None and result.sequences:
         result.notes.append(f"a video does not name its modality: it is called {_MODALITY}; say otherwise (--modality)")
     if any(sequence.timing == _STAMPS for sequence in result.sequences):
@@ -69,9 +64,10 @@ def plan(source: Path, options: Options, run: Mapper) -> Plan:
     return result
 
 
-def _owner(path: Path, source: Path) -> str:
-    parts = relative(path, source).split("/")
-    return parts[0] if len(parts) > 1 else path.stem
+def _owner(path: str) -> str:
+    """The patient of a video by its path: its first folder, or its own name."""
+    folder, _, rest = path.partition("/")
+    return folder if rest else Path(path).stem
 
 
 def _add(clip: Clip, patient: str, options: Options, result: Plan) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from temmed.errors import InputError
-from temmed.timelines.importers.plan import Mapper, relative, source_files
+from temmed.timelines.importers.plan import Mapper, folder_of, relative, source_files
 from temmed.timelines.privacy.dicom_file import read_header
 from temmed.timelines.privacy.facts import Told, learn, of_dicom, of_table
 from temmed.timelines.privacy.known import Known
@@ -90,7 +90,7 @@ def take_inventory(
     """
     result = Inventory()
     kinds = _by_kind(source, exclude, result)
-    root = source.parent if source.is_file() else source
+    root = folder_of(source)
     told: dict[str, Told] = {}
     read = partial(_read, root=root, skip=skip_unreadable)
     looked = [(path, kind) for path, kind in kinds.items() if kind in ("dicom", "table", "parquet", "json", "text")]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+#: Bytes that one byte can become at most.
+_MOST_DEFLATED = 1032
 _MISSING_DECODER = ("missing dependencies", "missing required dependencies", "is not supported", "unable to decompress")
 _EXTRA = (
     "Install the decoders with `pip install 'temmed[compressed]'`, or decompress the file first, for example with "
@@ -121,6 +123,19 @@ def frame_count(header: Dataset) -> int:
     return max(int(header.get("NumberOfFrames") or 1), 1)
 
 
+def checked_frame_count(path: Path, header: Dataset) -> int:
+    """The number of frames that a header announces, if the file can hold as many.
+
+    Raises:
+        InputError: there are more frames than bytes; to list them alone could take all memory.
+    """
+    count = frame_count(header)
+    deflated = str(header.file_meta.get("TransferSyntaxUID", "")) == _DEFLATED
+    if count > path.stat().st_size * (_MOST_DEFLATED if deflated else 1):
+        raise InputError("frames that the file can hold", f"{count} in NumberOfFrames", str(path), _DAMAGED)
+    return count
+
+
 def is_colour(header: Dataset) -> bool:
     """Whether the pixels are colour: three samples, or indices into a colour palette."""
     return int(header.get("SamplesPerPixel") or 1) >= 3 or header.get("PhotometricInterpretation") == "PALETTE COLOR"
@@ -168,7 +183,9 @@ def _header(path: Path) -> Dataset:
 
     try:
         header = dcmread(path, stop_before_pixels=True)
-        frame_count(header)
+        checked_frame_count(path, header)
+    except InputError:
+        raise
     except InvalidDicomError as error:
         raise InputError(
             "an image of a known suffix, or a DICOM file",

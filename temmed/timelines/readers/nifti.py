@@ -7,6 +7,7 @@ right to the left: the array that the same axial scan gives as DICOM.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
 #: What nibabel and the decompressors under it raise on damaged files.
-BROKEN = (ValueError, KeyError, TypeError, IndexError, OSError, EOFError, OverflowError, struct.error, zlib.error)
+BROKEN = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    OSError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+#: Bytes that one byte of a packed file can become at most.
+_MOST_UNPACKED = 1032
 _DAMAGED = "Copy the file again from its source, or leave it out; the dataset's audit lists such files."
 
 
@@ -79,6 +93,11 @@ def open_image(path: Path) -> Nifti1Image:
         raise InputError(
             "an image of 2 to 4 dimensions", f"shape {image.shape}", str(path), "Split its further axes into files."
         )
+    needed, size = math.prod(image.shape) * voxel_type(image).itemsize, path.stat().st_size
+    if needed > size * (_MOST_UNPACKED if path.suffix.lower() == ".gz" else 1):
+        # A header that is wrong could otherwise take all memory.
+        found = f"{needed:,} bytes of voxels by its header and {size:,} in all"
+        raise InputError("a readable NIfTI image", found, str(path), _DAMAGED)
     if voxel_type(image).kind == "c":
         raise InputError("real values", "complex values", str(path), "Store the magnitude and import that.")
     return image

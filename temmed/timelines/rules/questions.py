@@ -26,12 +26,15 @@ _NAMES_POSITION = re.compile(r"(?i)\b(?:time ?point|position|frame|visit|scan|st
 
 @rule
 def contradicting_questions(audit: Audit) -> Iterator[Finding]:
-    """The same question about the same time points has one answer, and is asked once."""
+    """The same question about the same time points with the same choices has one answer, and is asked once."""
     questions = audit.timeline.table("questions").dropna(subset=["sequence_id", "prompt", "asked_at"])
     key = ["sequence_id", "finding_id", "prompt", "asked_at"]
     twice = questions[questions.duplicated(key, keep=False)]
     if twice.empty:
         return
+    # Of other choices another one may be right: benchmarks ask one question with several sets of them.
+    offered = twice["choices"].map(lambda choices: "|".join(sorted(choices)) if isinstance(choices, list) else "")
+    twice, key = twice.assign(choices=offered), [*key, "choices"]
     again, told_again = twice.duplicated(key), twice.duplicated([*key, "answer", "value"])
     message = "the same question has several answers"
     yield from found_rows(

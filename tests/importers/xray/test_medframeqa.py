@@ -85,6 +85,7 @@ def test_frames_inside_the_table_are_unpacked(tmp_path: Path, planning: Planning
     plan = planning("medframeqa", tmp_path / "mf", Options(images=images, limit=1))
     assert sorted(file.name for file in images.iterdir()) == ["mf_1_1.jpg", "mf_1_2.jpg"]
     assert [picture.files[0].read_bytes() for picture in plan.sequences[0].pictures] == [content] * 2
+    assert plan.notes == ["1 patients are left out by --limit"]
 
 
 def test_what_is_refused(tmp_path: Path, planning: Planning) -> None:

@@ -46,7 +46,9 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
 def test_round_trip(
     five: Mimic, tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]
 ) -> None:
-    path = write(tmp_path / "mi", item("q1"), item("q2", answer="E"), item("q3", patient=1, group="GTS"))
+    # The same question may come with other choices.
+    other = {letter: f"{text}." for letter, text in CHOICES.items()}
+    path = write(tmp_path / "mi", item("q1"), item("q2", answer="E", choices=other), item("q3", patient=1, group="GTS"))
     timeline, outcome = importing("mi-cxr", path.parent, Options(images=five.write()))
     questions = timeline.table("questions").set_index("question_id")
     assert set(questions.index) == {"q1", "q2", "q3"}
@@ -87,6 +89,27 @@ def test_evidence_is_where_the_item_says(five: Mimic, tmp_path: Path, planning: 
     assert all(row["asked_at"] == 4 for row in found.values())
 
 
+def test_an_answer_that_denies_the_other_choices_is_no_absence(five: Mimic, tmp_path: Path, planning: Planning) -> None:
+    told = {"E": "None of the above", "never": "Never", "empty": "None of the intervals"}
+    rows = [item(name, answer="E", choices=CHOICES | {"E": text}) for name, text in told.items()]
+    plan = planning("mi-cxr", write(tmp_path / "mi", *rows), Options(images=five.write()))
+    assert [row["evidence"] for row in plan.tables["questions"]] == [None, [], []]
+
+
+def test_choices_are_told_by_their_letters_in_any_order(five: Mimic, tmp_path: Path, planning: Planning) -> None:
+    shuffled = {letter: CHOICES[letter] for letter in "CEBAD"}
+    plan = planning("mi-cxr", write(tmp_path / "mi", item("q1", choices=shuffled)), Options(images=five.write()))
+    [question], [record] = plan.tables["questions"], plan.records["items"]
+    assert (question["choices"], question["answer"]) == (list(CHOICES.values()), CHOICES["B"])
+    assert (record["choices"], record["answer"]) == (CHOICES, "B")
+
+
+def test_paths_may_leave_out_the_folder_of_files(five: Mimic, tmp_path: Path, planning: Planning) -> None:
+    images = {moment: path.removeprefix("files/") for moment, path in item("q1")["images"].items()}
+    plan = planning("mi-cxr", write(tmp_path / "mi", item("q1", images=images)), Options(images=five.write()))
+    assert len(plan.sequences[0].pictures) == 5
+
+
 def test_without_dates_time_is_ordinal(five: Mimic, tmp_path: Path, planning: Planning) -> None:
     path = write(tmp_path / "mi", item("q1"))
     five.write()
@@ -103,6 +126,13 @@ def test_dates_against_the_order_are_told(five: Mimic, tmp_path: Path, planning:
     assert plan.sequences[0].time_unit == "ordinal"
     assert [picture.files[0].stem for picture in plan.sequences[0].pictures[:2]] == ["d508", "d509"]
     assert any("1 items have images whose dates are not in the order T1 to T5" in note for note in plan.notes)
+
+
+def test_images_of_one_date_keep_the_order_of_the_benchmark(five: Mimic, tmp_path: Path, planning: Planning) -> None:
+    for row in five.metadata:
+        row["StudyDate"] = "21800101"
+    plan = planning("mi-cxr", write(tmp_path / "mi", item("q1")), Options(images=five.write()))
+    assert (plan.sequences[0].time_unit, plan.sequences[0].times) == ("ordinal", [0, 1, 2, 3, 4])
 
 
 def test_what_is_refused(five: Mimic, tmp_path: Path, planning: Planning) -> None:

@@ -139,7 +139,10 @@ def test_limit_and_missing_files_are_told(many: Mimic, planning: Planning) -> No
     assert len(plan.sequences) == 2
     assert len(plan.tables["reports"]) == 6
     assert any("1 patients are left out by --limit" in note for note in plan.notes)
-    assert any("1 image files" in note and "d509.jpg" in note for note in plan.notes)
+    [absent] = plan.skipped
+    assert (absent.path.name, "it is not there" in absent.reason) == ("d509.jpg", True)
+    # Notes are written into the dataset, where no path of a patient's may stand.
+    assert not any("p1000000" in note for note in plan.notes)
     assert plan.sequences[0].times == [0, 31, 366]
 
 
