@@ -56,10 +56,11 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "response criteria (30 % below the baseline; 20 % and 5 mm above the nadir)?",
     ),
     "response_overall": (
-        "Therapy was started after {first}. Judged by the sum of diameters and by new findings, is the disease now "
-        "improved, stable or progressing?",
+        "Therapy was started after {first}. Judged by new findings and by the sum of the diameters of those that were "
+        "at least 10 mm at the baseline, is the disease now improved, stable or progressing?",
         "With {first} as baseline before therapy, has the disease improved, remained stable or been progressing by "
-        "response criteria (sum of diameters 30 % below the baseline; 20 % and 5 mm above the nadir; new findings)?",
+        "response criteria (sum of diameters of at least 10 mm at the baseline: 30 % below it; 20 % and 5 mm above "
+        "the nadir; new findings)?",
     ),
     "new_previous": (
         "Is there a finding now that was not there at the previous examination?",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ from temmed.prompts.questions import NEVER
 from temmed.timelines.schema import PROGRESSION_BOUND, horizon_bin
 from temmed.timelines.synthetic.generate import generate
 from temmed.timelines.synthetic.heart import BLOOD, MUSCLE, beams, echoes
-from temmed.timelines.synthetic.loop_questions import draw_loop_questions
+from temmed.timelines.synthetic.loop_questions import describe_loop, draw_loop_questions
 from temmed.timelines.synthetic.loops import Loop, draw_loop, emptied
 from temmed.timelines.synthetic.modalities.ultrasound import render_loop
+from temmed.timelines.synthetic.modality import Rows
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +133,26 @@ def test_answers_follow_from_the_truth(loops: list[Loop], questions: pd.DataFram
             assert row.answer == (f"frame {moment}" if known else NEVER)
             assert row.answer in row.choices
         assert max(row.evidence, default=0) <= row.asked_at
+
+
+def test_no_word_of_a_statement_is_true_more_often_than_not(loops: list[Loop]) -> None:
+    said = []
+    for loop in loops:
+        rows: Rows = defaultdict(list)
+        describe_loop(loop, np.empty((1, 0)), 0, rows)
+        for statement in rows["statements"]:
+            now = loop.diameters[statement["position"]]
+            if earlier := re.search(r"than at frame (\d+)\.", statement["text"]):
+                truth = "larger" if now > loop.diameters[int(earlier[1])] else "smaller"
+            else:
+                truth = {loop.arrival: "new", loop.washout: "gone"}[statement["position"]]
+            assert (statement["direction"] == truth) == statement["consistent"]
+            said.append((statement["direction"], truth))
+    table = pd.crosstab(*np.array(said).T)
+    assert (table["larger"].sum(), table["new"].sum()) == (table["smaller"].sum(), table["gone"].sum())
+    for word in table.columns:
+        told = table.loc[word]
+        assert told[word] / told.sum() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / told.sum()))
 
 
 def test_verdicts_and_choices_are_balanced(questions: pd.DataFrame) -> None:

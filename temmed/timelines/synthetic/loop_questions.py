@@ -244,7 +244,10 @@ def describe_loop(loop: Loop, errors: NDArray[np.float64], seed: int, rows: Rows
 
 
 def _told(loop: Loop, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The report on the whole loop, and statements on its last frame and on that of the contrast's arrival."""
+    """The report on the whole loop, and statements on its beats and on its contrast.
+
+    Statements come in pairs with opposite truths, so that no word is true more often than not.
+    """
     rng = patient_rng(seed, loop.index, 3)
     last = len(loop.times) - 1
     text = [f"Echocardiography, {last + 1} frames, {loop.times[1]:g} ms apart."]
@@ -257,14 +260,18 @@ def _told(loop: Loop, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, A
         text.append(f"Contrast arrives in the {CHAMBER} at {frame(loop.arrival)} and {end}.")
     statements = []
     for beat in loop.beats[:2]:
-        change = np.log(loop.diameters[beat.systole] / loop.diameters[beat.diastole])
-        if abs(change) > PROGRESSION_BOUND:
-            sentence = f"The {CHAMBER} is {{}} than at {frame(beat.diastole)}."
-            statements.append(_statement(rng, beat.systole, sentence, "smaller", "larger"))
-    if loop.arrival is not None:
-        statements.append(_statement(rng, loop.arrival, f"Contrast in the {CHAMBER} is {{}}.", "new", "gone"))
-    if loop.washout is not None:
-        statements.append(_statement(rng, loop.washout, f"Contrast in the {CHAMBER} is {{}}.", "gone", "new"))
+        full, empty, filled = np.log(loop.diameters[[beat.diastole, beat.systole, beat.next_diastole]])
+        if min(full, filled) - empty > PROGRESSION_BOUND:
+            for earlier, now, truth, opposite in (
+                (beat.diastole, beat.systole, "smaller", "larger"),
+                (beat.systole, beat.next_diastole, "larger", "smaller"),
+            ):
+                sentence = f"The {CHAMBER} is {{}} than at {frame(earlier)}."
+                statements.append(_statement(rng, now, sentence, truth, opposite))
+    if loop.arrival is not None and loop.washout is not None:
+        sentence = f"Contrast in the {CHAMBER} is {{}}."
+        statements.append(_statement(rng, loop.arrival, sentence, "new", "gone"))
+        statements.append(_statement(rng, loop.washout, sentence, "gone", "new"))
     return [{"position": last, "text": " ".join(text)}], statements
 
 

@@ -19,7 +19,7 @@ FIELD_OF_VIEW = 380.0
 VIEWS = ("frontal", "lateral")
 #: Mean height of the left diaphragm in mm.
 _BASE = -98.0
-#: Normal transverse diameter of the heart in mm; from 145 on it is enlarged.
+#: Normal transverse diameter of the heart in mm; from 140 on it is enlarged.
 NORMAL_HEART = (112.0, 126.0)
 
 #: Centre of each location in mm on the frontal film, and its x on the lateral one in place of z.
