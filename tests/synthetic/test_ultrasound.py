@@ -11,6 +11,8 @@ import pandas as pd
 import pydicom
 import pytest
 from scipy import ndimage
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from temmed.prompts.questions import NEVER
 from temmed.timelines.schema import PROGRESSION_BOUND, horizon_bin
@@ -163,8 +165,9 @@ def test_verdicts_and_choices_are_balanced(questions: pd.DataFrame) -> None:
     assert np.abs(shares.to_numpy() - 1 / 3).max() < 0.02
     for template, group in questions[questions["task"] == "event"].groupby("template"):
         place = [choices.index(answer) for choices, answer in zip(group["choices"], group["answer"], strict=True)]
-        share = np.bincount(place, minlength=4) / len(place)
-        assert np.abs(share - 0.25).max() < 4 * np.sqrt(0.1875 / len(place)), template
+        offered = len(group["choices"].iloc[0])
+        share = np.bincount(place, minlength=offered) / len(place)
+        assert np.abs(share - 1 / offered).max() < 4 * np.sqrt(0.25 / len(place)), template
         # Nor does the order of the frames offered tell.
         numbers = [sorted(int(c.split()[1]) for c in row if c != NEVER) for row in group["choices"]]
         told = [
@@ -174,3 +177,16 @@ def test_verdicts_and_choices_are_balanced(questions: pd.DataFrame) -> None:
         ]
         rank = np.bincount([place for place, _ in told], minlength=told[0][1]) / len(told)
         assert np.abs(rank - 1 / told[0][1]).max() < 4 * np.sqrt(0.25 / len(told)), (template, rank)
+
+
+def test_neither_the_numbers_of_frames_nor_their_spaces_tell_the_extreme(
+    loops: list[Loop], questions: pd.DataFrame
+) -> None:
+    asked = questions[questions["template"] == "event_systole"]
+    frames = np.array([sorted(int(choice.split()[1]) for choice in row) for row in asked["choices"]])
+    truth = (frames == asked["answer"].str.split().str[1].astype(int).to_numpy()[:, None]).argmax(axis=1)
+    lengths = [len(loops[number].times) for number in asked["course"]]
+    features = np.column_stack([frames, np.diff(frames, axis=1), asked["asked_at"], lengths])
+    model = HistGradientBoostingClassifier(max_iter=40, max_depth=4, random_state=0)
+    guess = cross_val_predict(model, features, truth, groups=asked["course"], cv=GroupKFold(4))
+    assert np.mean(guess == truth) < 1 / 3 + 4 * np.sqrt(2 / 9 / len(truth))

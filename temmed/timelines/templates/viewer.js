@@ -120,7 +120,10 @@
     const sequence = current();
     const pictures = sequence.pictures[position()] || {};
     const [width, height] = sequence.size;
-    fill("pictures", ...(sequence.channels.length ? sequence.channels : [""]).map((channel) => {
+    const channels = sequence.channels.length ? sequence.channels : [""];
+    const columns = Math.min(3, channels.length);
+    const room = `width: calc(${width / height} * clamp(200px, 31vh, 330px)); max-width: calc((100% - ${12 * (columns - 1)}px) / ${columns})`;
+    fill("pictures", ...channels.map((channel) => {
       const frame = make("div", { class: "frame", style: `aspect-ratio: ${width} / ${height}` });
       if (pictures[channel]) {
         frame.append(make("img", { src: pictures[channel], alt: `${channel}, ${moment(sequence, position())}`, style: "width:100%" }));
@@ -131,7 +134,7 @@
             stroke: colour(index), "stroke-width": Math.max(width, height) / 220 });
         })));
       } else frame.append(make("div", { class: "none" }, "no image at this time point"));
-      return make("figure", {}, frame, make("figcaption", {}, channel.toUpperCase().replaceAll(".", " · ")));
+      return make("figure", { style: room }, frame, make("figcaption", {}, channel.toUpperCase().replaceAll(".", " · ")));
     }));
   }
 
@@ -175,7 +178,7 @@
     }
 
     name(isCine(sequence) ? "frames" : "time points", y + 8);
-    const dense = sequence.kept.length > 40;
+    const dense = sequence.kept.length > 24;
     sequence.kept.forEach((at, index) => {
       const time = timeOf(sequence, at);
       const blank = !sequence.pictures[at];

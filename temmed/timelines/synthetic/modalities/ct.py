@@ -45,6 +45,7 @@ PLAN = Plan(
     visits=tuple(range(3, 9)),
     draw_anatomy=draw_chest,
     gap=75.0,
+    treated=0.8,
 )
 #: scanner -> photons counted by a detector element with nothing in the way, for pixels of `_REFERENCE` mm.
 PHOTONS = {"CT-64A": 2.5e4, "CT-128B": 4.0e4, "CT-256C": 6.5e4}
