@@ -4,8 +4,7 @@ Each template has several phrasings. A phrasing is filled by `render` with
 
 - ``finding``: label and place, for example ``white matter lesion in the left frontal lobe``;
 - ``first``, ``last``: the two moments compared, already in words (`time_point`, `elapsed`);
-- ``quantity``: what is measured; ``longest diameter`` by default;
-- ``beat``: the number of a heart beat in a loop, from 1.
+- ``quantity``: what is measured; ``longest diameter`` by default.
 """
 
 from __future__ import annotations
@@ -56,10 +55,11 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "response criteria (30 % below the baseline; 20 % and 5 mm above the nadir)?",
     ),
     "response_overall": (
-        "Therapy was started after {first}. Judged by the sum of diameters and by new findings, is the disease now "
-        "improved, stable or progressing?",
+        "Therapy was started after {first}. Judged by new findings and by the sum of the diameters of those that were "
+        "at least 10 mm at the baseline, is the disease now improved, stable or progressing?",
         "With {first} as baseline before therapy, has the disease improved, remained stable or been progressing by "
-        "response criteria (sum of diameters 30 % below the baseline; 20 % and 5 mm above the nadir; new findings)?",
+        "response criteria (sum of diameters of at least 10 mm at the baseline: 30 % below it; 20 % and 5 mm above "
+        "the nadir; new findings)?",
     ),
     "new_previous": (
         "Is there a finding now that was not there at the previous examination?",
@@ -86,12 +86,12 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "By how many percent of its largest volume does the {finding} empty in a beat?",
     ),
     "event_systole": (
-        "At which frame is the {finding} smallest in beat {beat}?",
-        "Which frame shows end-systole of beat {beat}?",
+        "At which of these frames is the {finding} smallest?",
+        "Which of these frames shows end-systole of the {finding}?",
     ),
     "event_diastole": (
-        "At which frame is the {finding} largest after the end-systole of beat {beat}?",
-        "Which frame shows the end-diastole that follows beat {beat}?",
+        "At which of these frames is the {finding} largest?",
+        "Which of these frames shows end-diastole of the {finding}?",
     ),
     "event_arrival": (
         "At which frame has contrast arrived in the {finding}?",

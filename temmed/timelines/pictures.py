@@ -12,18 +12,25 @@ from PIL import Image
 from temmed.timelines.folder import Timeline
 from temmed.timelines.pixels import read_frames
 from temmed.timelines.validate import image_path
+from temmed.timelines.windows import WINDOWS
 
 #: Longest side of a picture, in pixels.
 LONGEST = 320
 #: Grey values below and above these percentiles of a whole sequence and channel are clipped. One window for all time
 #: points, as a change of brightness over time is information.
 _WINDOW = (1.0, 99.5)
+#: How CT is shown instead: its values mean something by themselves.
+_CT_WINDOWS = ("lung", "soft", "bone")
+#: Values below this, in Hounsfield units, tell CT from pictures that were made of it.
+_AIR = -500.0
 
 
 def data_uris(
     timeline: Timeline, sequence: str, positions: Collection[int], longest: int = LONGEST
 ) -> tuple[dict[int, dict[str, str]], tuple[int, int]]:
     """PNG pictures as data URIs; of volumes, the slice that shows most of the findings.
+
+    CT in Hounsfield units is shown in a window for lung, soft tissue and bone, as ``ct.lung`` and so on.
 
     Args:
         timeline: where the sequence is from.
@@ -38,22 +45,23 @@ def data_uris(
     Raises:
         InputError: an image cannot be read.
     """
-    dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"].astype(int)[sequence]
+    row = timeline.table("sequences").set_index("sequence_id").loc[sequence]
     images: dict[str, list[tuple[int, np.ndarray]]] = {}
     for position, channel, pixels in timeline.read_images(sequence, positions=positions):
         images.setdefault(channel, []).append((position, pixels))
     found: dict[int, dict[str, str]] = {}
     size = (1, 1)
     for channel, points in images.items():
-        if dims == 3:
+        if int(row["spatial_dims"]) == 3:
             axis, index = _largest_slice(timeline, sequence, points[0][1])
             points = [
                 (position, volume.take(min(index, volume.shape[axis] - 1), axis=axis)) for position, volume in points
             ]
-        window = _window([image for _, image in points])
+        windows = _windows(channel, str(row["modality"]), [image for _, image in points])
         for position, image in points:
             size = (image.shape[1], image.shape[0])
-            found.setdefault(position, {})[channel] = _data_uri(image, window, longest)
+            slot = found.setdefault(position, {})
+            slot.update({name: _data_uri(image, window, longest) for name, window in windows.items()})
     return found, size
 
 
@@ -71,9 +79,17 @@ def _largest_slice(timeline: Timeline, sequence: str, volume: np.ndarray) -> tup
     return axis, int(area.argmax()) if area.any() else spatial[axis] // 2
 
 
-def _window(images: list[np.ndarray]) -> tuple[float, float]:
+def _windows(channel: str, modality: str, images: list[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """The value shown black and the one shown white, for each picture that a channel gives."""
+    if modality.lower() == "ct" and min(float(image.min()) for image in images) < _AIR:
+        parts = ((name, *WINDOWS[name]) for name in _CT_WINDOWS)
+        return {f"{channel}.{name}": (centre - width / 2, centre + width / 2) for name, centre, width in parts}
     if images[0].dtype == np.uint8:
-        return 0.0, 255.0
+        return {channel: (0.0, 255.0)}
+    return {channel: _range(images)}
+
+
+def _range(images: list[np.ndarray]) -> tuple[float, float]:
     sample = np.concatenate([image[::2, ::2].ravel() for image in images]).astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:

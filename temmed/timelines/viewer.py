@@ -108,7 +108,9 @@ def _sequence(timeline: Timeline, name: str) -> dict[str, Any]:
         "positions": timepoints["position"].tolist(),
         "times": timepoints["time"].tolist(),
         "kept": kept,
-        "channels": sorted({channel for point in pictures.values() for channel in point}),
+        "channels": sorted(
+            dict.fromkeys(channel for point in pictures.values() for channel in point), key=_image_channel
+        ),
         "pictures": pictures,
         "size": size,
         "dims": row["spatial_dims"],
@@ -120,6 +122,11 @@ def _sequence(timeline: Timeline, name: str) -> dict[str, Any]:
         "statements": _records(_of(timeline, "statements", name)),
         "treatments": _treatments(timeline, row),
     }
+
+
+def _image_channel(picture: str) -> str:
+    """The channel of an image that a picture shows, perhaps in a window: ``ct`` of ``ct.lung``."""
+    return picture.partition(".")[0]
 
 
 def _of(timeline: Timeline, table: str, sequence: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 
 from temmed.timelines.pixels import read_frames
+from temmed.timelines.synthetic import tomography
 from temmed.timelines.synthetic.courses import draw_course
 from temmed.timelines.synthetic.generate import generate
 from temmed.timelines.synthetic.modalities.ct import PLAN, render_visit
@@ -50,7 +51,9 @@ def test_a_volume_is_a_series_in_order_of_position(tmp_path: Path) -> None:
     assert read_frames(folder).shape == (1, 16, 16, 16)
 
 
-def test_photon_noise_has_the_deviation_it_states() -> None:
+@pytest.mark.parametrize("largest", [192, 32])
+def test_photon_noise_has_the_deviation_it_states(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tomography, "LARGEST_GRID", largest)
     rng = np.random.default_rng(0)
     drawn = [photon_noise(rng, _phantom(48), 7.5, 2e5) for _ in range(120)]
     found = np.std([noise for noise, _ in drawn], axis=0)
@@ -63,8 +66,12 @@ def test_photon_noise_has_the_deviation_it_states() -> None:
     assert abs(np.mean([noise for noise, _ in drawn])) < 0.1 * found.mean()
 
 
-def test_stated_error_is_that_of_a_least_squares_reader_of_drawn_noise() -> None:
+@pytest.mark.parametrize("largest", [192, 32])
+def test_stated_error_is_that_of_a_least_squares_reader_of_drawn_noise(
+    largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bound for the amplitude of a known blob, against the generalised least-squares estimate on drawn noise."""
+    monkeypatch.setattr(tomography, "LARGEST_GRID", largest)
     rng = np.random.default_rng(1)
     size, patch = 48, np.s_[14:34, 14:34]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2

@@ -53,7 +53,7 @@ def test_a_pneumothorax_is_darker_air_at_the_edge_of_the_lung(courses: list[Cour
 
 @pytest.mark.parametrize("width", [120.0, 150.0, 190.0])
 def test_the_heart_is_as_wide_as_it_is_said_to_be(courses: list[Course], width: float) -> None:
-    at = _points(380)
+    at = _points(190)
     film = render_frontal(courses[0].anatomy, at, -98, width, 1.0)
     bare = render_frontal(courses[0].anatomy, at, -98, 30.0, 1.0)
     seen = np.abs(film - bare) > 0.12

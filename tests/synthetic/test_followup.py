@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,9 +22,15 @@ from temmed.timelines.synthetic.questions import draw_questions
 KINDS = ("response", "new_finding", "comparison")
 
 
+def _draw(plan: Plan, count: int, seed: int = 0) -> list[Course]:
+    """Patients without anatomy, which nothing that is asked depends on."""
+    plan = replace(plan, draw_anatomy=lambda rng, age: None)
+    return [draw_course(seed, index, 2, plan) for index in range(count)]
+
+
 @pytest.fixture(scope="module")
 def courses() -> list[Course]:
-    return [draw_course(0, index, 2, PLAN) for index in range(1200)]
+    return _draw(PLAN, 1000)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +126,7 @@ def test_comparisons_follow_from_the_truth(courses: list[Course], questions: pd.
 
 @pytest.mark.parametrize(
     ("task", "choices", "least"),
-    [("response", RESPONSE_CHOICES, 150), ("new_finding", YES_NO, 500), ("comparison", COMPARISON_CHOICES, 500)],
+    [("response", RESPONSE_CHOICES, 400), ("new_finding", YES_NO, 500), ("comparison", COMPARISON_CHOICES, 500)],
 )
 def test_answers_are_balanced(questions: pd.DataFrame, task: str, choices: tuple[str, ...], least: int) -> None:
     asked = questions[(questions["task"] == task) & (questions["template"] != "new_since")]
@@ -130,27 +138,33 @@ def test_answers_are_balanced(questions: pd.DataFrame, task: str, choices: tuple
         assert np.abs(shares - 1 / len(choices)).max() < 4 * np.sqrt(0.25 / len(group)), (task, shares)
 
 
-@pytest.mark.parametrize("task", ["response", "new_finding"])
-def test_the_asked_image_does_not_tell(courses: list[Course], questions: pd.DataFrame, task: str) -> None:
-    asked = questions[(questions["task"] == task) & (questions["template"] != "new_since")]
+@pytest.mark.parametrize("plan", [PLAN, RADIOGRAPHS], ids=["ct", "cxr"])
+def test_neither_the_asked_image_nor_the_visits_tell(plan: Plan) -> None:
+    courses = _draw(plan, 1000)
+    questions = draw_questions(courses, 0, ("progression", "response", "new_finding"))
+    for _, asked in questions[questions["template"] != "new_since"].groupby("task"):
+        _check_untold(courses, asked)
+
+
+def _check_untold(courses: list[Course], asked: pd.DataFrame) -> None:
     rows = []
     for row in asked.itertuples(index=False):
         sizes = [f.diameters[row.asked_at] for f in courses[row.course].findings]
         own = sizes[int(row.finding)] if row.finding is not None and not np.isnan(row.finding) else 0.0
-        rows.append((own, sum(sizes), max(sizes), np.count_nonzero(sizes), row.asked_at, row.horizon_steps))
+        seen, visits = np.count_nonzero(sizes), len(courses[row.course].times)
+        rows.append((own, sum(sizes), max(sizes), seen, visits, row.asked_at, row.horizon_steps, row.horizon_time))
     features = np.column_stack([rows, asked["template"].astype("category").cat.codes])
     model = HistGradientBoostingClassifier(max_iter=40, max_depth=4, random_state=0)
     guess = cross_val_predict(model, features, asked["answer"], groups=asked["course"], cv=GroupKFold(4))
     chance = asked["answer"].value_counts(normalize=True).max()
-    assert np.mean(guess == asked["answer"].to_numpy()) < chance + 0.07
+    assert np.mean(guess == asked["answer"].to_numpy()) < chance + 2 / np.sqrt(len(asked)), asked["task"].iloc[0]
 
 
 @pytest.mark.parametrize("patients", [1, 2, 5])
 @pytest.mark.parametrize("plan", [PLAN, RADIOGRAPHS], ids=["ct", "cxr"])
 def test_small_sets_keep_few_questions_or_none(patients: int, plan: Plan) -> None:
     for seed in range(6):
-        drawn = [draw_course(seed, index, 2, plan) for index in range(patients)]
-        asked = draw_questions(drawn, seed, KINDS)
+        asked = draw_questions(_draw(plan, patients, seed), seed, KINDS)
         for answers, choices in (("response", RESPONSE_CHOICES), ("comparison", COMPARISON_CHOICES)):
             counts = asked.loc[asked["task"] == answers, "answer"].value_counts()
             assert len(counts) in (0, len(choices))

@@ -18,7 +18,7 @@ from temmed.timelines.synthetic.generate import generate
 from temmed.timelines.synthetic.modality import MIXED, find_modality, modality_names
 
 NAMES = [*modality_names(), MIXED]
-#: Content fingerprints of 18 patients of 32 pixels with seed 0, for the versions pinned in requirements.txt. When a set
+#: Content fingerprints of 12 patients of 32 pixels with seed 0, for the versions pinned in requirements.txt. When a set
 #: changes on purpose, raise `VERSION` in temmed/timelines/synthetic/generate.py and put here what the test prints.
 PINNED = {
     "ct": "da3fd3fc0a994b4df4d64c9aa4e625de",
@@ -37,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     def make(name: str) -> Timeline:
         if name not in made:
             root = tmp_path_factory.mktemp("sets") / name
-            made[name] = generate(root, name, patients=18, size=32, workers=1, progress=False)
+            made[name] = generate(root, name, patients=12, size=32, workers=1, progress=False)
         return made[name]
 
     return make
@@ -50,7 +50,7 @@ def test_content_is_pinned(built: Built, name: str) -> None:
 
 def test_workers_change_nothing(built: Built, tmp_path: Path) -> None:
     # All modalities in one folder: several chunks of work, for two processes.
-    parallel = generate(tmp_path / "two", MIXED, patients=18, size=32, workers=2, progress=False)
+    parallel = generate(tmp_path / "two", MIXED, patients=12, size=32, workers=2, progress=False)
     assert parallel.meta.fingerprint == built(MIXED).meta.fingerprint
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,17 @@ import pandas as pd
 import pydicom
 import pytest
 from scipy import ndimage
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from temmed.prompts.questions import NEVER
 from temmed.timelines.schema import PROGRESSION_BOUND, horizon_bin
 from temmed.timelines.synthetic.generate import generate
 from temmed.timelines.synthetic.heart import BLOOD, MUSCLE, beams, echoes
-from temmed.timelines.synthetic.loop_questions import draw_loop_questions
+from temmed.timelines.synthetic.loop_questions import describe_loop, draw_loop_questions
 from temmed.timelines.synthetic.loops import Loop, draw_loop, emptied
 from temmed.timelines.synthetic.modalities.ultrasound import render_loop
+from temmed.timelines.synthetic.modality import Rows
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,26 @@ def test_answers_follow_from_the_truth(loops: list[Loop], questions: pd.DataFram
         assert max(row.evidence, default=0) <= row.asked_at
 
 
+def test_no_word_of_a_statement_is_true_more_often_than_not(loops: list[Loop]) -> None:
+    said = []
+    for loop in loops:
+        rows: Rows = defaultdict(list)
+        describe_loop(loop, np.empty((1, 0)), 0, rows)
+        for statement in rows["statements"]:
+            now = loop.diameters[statement["position"]]
+            if earlier := re.search(r"than at frame (\d+)\.", statement["text"]):
+                truth = "larger" if now > loop.diameters[int(earlier[1])] else "smaller"
+            else:
+                truth = {loop.arrival: "new", loop.washout: "gone"}[statement["position"]]
+            assert (statement["direction"] == truth) == statement["consistent"]
+            said.append((statement["direction"], truth))
+    table = pd.crosstab(*np.array(said).T)
+    assert (table["larger"].sum(), table["new"].sum()) == (table["smaller"].sum(), table["gone"].sum())
+    for word in table.columns:
+        told = table.loc[word]
+        assert told[word] / told.sum() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / told.sum()))
+
+
 def test_verdicts_and_choices_are_balanced(questions: pd.DataFrame) -> None:
     progression = questions[questions["task"] == "progression"]
     assert len(progression) > 1000
@@ -140,8 +165,9 @@ def test_verdicts_and_choices_are_balanced(questions: pd.DataFrame) -> None:
     assert np.abs(shares.to_numpy() - 1 / 3).max() < 0.02
     for template, group in questions[questions["task"] == "event"].groupby("template"):
         place = [choices.index(answer) for choices, answer in zip(group["choices"], group["answer"], strict=True)]
-        share = np.bincount(place, minlength=4) / len(place)
-        assert np.abs(share - 0.25).max() < 4 * np.sqrt(0.1875 / len(place)), template
+        offered = len(group["choices"].iloc[0])
+        share = np.bincount(place, minlength=offered) / len(place)
+        assert np.abs(share - 1 / offered).max() < 4 * np.sqrt(0.25 / len(place)), template
         # Nor does the order of the frames offered tell.
         numbers = [sorted(int(c.split()[1]) for c in row if c != NEVER) for row in group["choices"]]
         told = [
@@ -151,3 +177,16 @@ def test_verdicts_and_choices_are_balanced(questions: pd.DataFrame) -> None:
         ]
         rank = np.bincount([place for place, _ in told], minlength=told[0][1]) / len(told)
         assert np.abs(rank - 1 / told[0][1]).max() < 4 * np.sqrt(0.25 / len(told)), (template, rank)
+
+
+def test_neither_the_numbers_of_frames_nor_their_spaces_tell_the_extreme(
+    loops: list[Loop], questions: pd.DataFrame
+) -> None:
+    asked = questions[questions["template"] == "event_systole"]
+    frames = np.array([sorted(int(choice.split()[1]) for choice in row) for row in asked["choices"]])
+    truth = (frames == asked["answer"].str.split().str[1].astype(int).to_numpy()[:, None]).argmax(axis=1)
+    lengths = [len(loops[number].times) for number in asked["course"]]
+    features = np.column_stack([frames, np.diff(frames, axis=1), asked["asked_at"], lengths])
+    model = HistGradientBoostingClassifier(max_iter=40, max_depth=4, random_state=0)
+    guess = cross_val_predict(model, features, truth, groups=asked["course"], cv=GroupKFold(4))
+    assert np.mean(guess == truth) < 1 / 3 + 4 * np.sqrt(2 / 9 / len(truth))

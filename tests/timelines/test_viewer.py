@@ -124,6 +124,19 @@ def test_one_window_for_all_time_points_keeps_changes_of_brightness(
     assert late < early / 3
 
 
+def test_ct_is_shown_in_windows(tables: Tables, build: Callable[..., Path], tmp_path: Path) -> None:
+    tables["sequences"]["modality"] = "ct"
+    root = build(tables)
+    hu = np.tile(np.array([-1000, -600, 40, 400, 1300], np.int16).repeat(8)[:, None], (5, 1, 8))
+    np.save(root / "images" / "s0_t1.npy", hu)
+    shown = data_of(write_viewer(Timeline.open(root), tmp_path / "page.html", sequences=["s0"]))["sequences"][0]
+    assert shown["channels"] == ["flair", "t1.lung", "t1.soft", "t1.bone"], "FLAIR has no value of air"
+    greys = {
+        name: pixels_of(shown["pictures"]["0"][f"t1.{name}"])[::8, 0].tolist() for name in ("lung", "soft", "bone")
+    }
+    assert greys == {"lung": [60, 128, 236, 255, 255], "soft": [0, 0, 128, 255, 255], "bone": [0, 0, 76, 128, 255]}
+
+
 def test_long_loops_are_thinned_to_what_a_page_can_hold(
     tables: Tables, build: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -137,16 +150,37 @@ def test_long_loops_are_thinned_to_what_a_page_can_hold(
     assert (data["kept"][0], data["kept"][-1]) == (0, many - 1)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the chromium browser")
+def show(page: Path, place: str, profile: Path) -> str:
+    """The page's elements after its script has run."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom"]
+    command = ["chromium", *options, f"{page.as_uri()}#{place}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+in_a_browser = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the chromium browser")
+
+
+@in_a_browser
 def test_the_page_works_in_a_browser(timeline: Timeline, tmp_path: Path) -> None:
-    page = write_viewer(timeline, tmp_path / "page.html")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    command = ["chromium", *options, f"{page.as_uri()}#s1/4"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = show(write_viewer(timeline, tmp_path / "page.html"), "s1/4", tmp_path / "profile")
     assert '<strong id="now">Time point 4</strong>' in shown
     assert "120 days (3.9 months) · +30 days" in shown
     assert "s1 · mri" in shown
     assert shown.count('src="data:image/png') == 2
     assert "Has the cyst changed?" in shown
     assert '<span class="chip right">stable</span>' in shown
-    assert "+18 %" in shown, "13 mm after 11 mm at the last visit with images"
+    assert "+4 %" in shown, "9.8 mm after 9.4 mm at the last visit with images"
+
+
+@in_a_browser
+def test_a_loop_shows_its_frames_with_their_times_and_each_quantity_by_its_name(
+    tables: Tables, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    tables["sequences"]["time_unit"] = "millisecond"
+    tables["measurements"]["quantity"] = "depth"
+    tables["measurements"].loc[1, ["quantity", "value", "unit"]] = ["ejection_fraction", 55.0, "%"]
+    shown = show(write_viewer(Timeline.open(build(tables)), tmp_path / "page.html"), "s0/1", tmp_path / "profile")
+    assert '<strong id="now">Frame 1</strong><span id="elapsed">30 ms</span>' in shown
+    assert '<option value="mm">depth (mm)</option><option value="%">ejection fraction (%)</option>' in shown
+    # Of a finding without the chosen quantity, what was measured is shown, under its own name.
+    assert '<td class="muted">ejection fraction</td><td class="number">55 %</td>' in shown

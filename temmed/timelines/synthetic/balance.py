@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.timelines.schema import HORIZON_BINS, horizon_bin
 
-#: Cells for the balance: width in ln(mm) of the asked size, and number of classes of the other covariates.
-SIZE_CELL, OTHER_CELLS, TIME_CELLS = 0.05, 2, 2
+#: Cells for the balance: width in ln(mm) of the asked size, and the other covariates, each in two classes. Where there
+#: are few candidates, coarse cells keep more of them.
+SIZE_CELL, COVARIATES = 0.05, ("gap", "others", "last")
+COARSE_SIZE_CELL, FEW_COVARIATES = 0.2, ("others", "last")
 #: From this many steps on, horizons of one bin share a cell.
 LONG_HORIZON = 6
 
 
-def _cells(values: pd.Series, by: list[pd.Series], count: int) -> pd.Series:
-    """Classes of equal frequency within each group."""
-    rank = values.groupby(by).rank(method="first", pct=True)
-    return np.ceil(rank * count).clip(1, count).astype(int)
+def _halves(values: pd.Series, by: list[pd.Series], ties: Literal["first", "average"]) -> pd.Series:
+    """The lower and the upper half of each group, as 1 and 2; equal values are divided, or stay together."""
+    rank = values.groupby(by).rank(method=ties, pct=True)
+    return np.ceil(rank * 2).clip(1, 2).astype(int)
 
 
 def balanced(
-    table: pd.DataFrame, wanted: float, rng: np.random.Generator, classes: int = 3, size_cell: float = SIZE_CELL
+    table: pd.DataFrame, wanted: float, rng: np.random.Generator, classes: int = 3, coarse: bool = False
 ) -> pd.DataFrame:
     """Keep equally many of each verdict in every cell, ``wanted`` questions in all at the most.
 
@@ -31,21 +35,15 @@ def balanced(
         wanted: number of questions.
         rng: the generator.
         classes: number of verdicts.
-        size_cell: width of a cell in ln(size in the asked image).
+        coarse: use coarse cells.
     """
+    width, covariates = (COARSE_SIZE_CELL, FEW_COVARIATES) if coarse else (SIZE_CELL, COVARIATES)
     table = table.sample(frac=1.0, random_state=int(rng.integers(2**31))).reset_index(drop=True)
-    stratum = [table["template"], _horizon(table["steps"])]
+    stratum = [table["template"], table["steps"].map(horizon_bin) if coarse else _horizon(table["steps"])]
     # Equal classes of each covariate inside its stratum; sizes finest, for they are what an image shows best.
-    size = np.floor(np.log(table["size_last"]) / size_cell)
-    cell = [
-        *stratum,
-        size,
-        _cells(table["gap"], stratum, TIME_CELLS),
-        _cells(table["others"], stratum, OTHER_CELLS),
-        _cells(table["last"], stratum, TIME_CELLS),
-        table["kind"],
-    ]
-    table["cell"] = table.groupby(cell).ngroup()
+    size = np.floor(np.log(table["size_last"]) / width)
+    halves = [_halves(table[name], stratum, "average" if coarse else "first") for name in covariates]
+    table["cell"] = table.groupby([*stratum, size, *halves, table["kind"]]).ngroup()
     counts = table.groupby(["cell", "verdict"]).size().unstack("verdict", fill_value=0)
     # A verdict that is nowhere in a small set must count as 0, not be left out of the minimum.
     keep = counts.reindex(columns=range(classes), fill_value=0).min(axis=1)

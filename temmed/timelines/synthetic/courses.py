@@ -167,7 +167,7 @@ def draw_course(seed: int, index: int, spatial_dims: int = 2, plan: Plan = BRAIN
     site = str(rng.choice(SITES))
     first, second = rng.choice(plan.scanners, 2, replace=False)
     change = int(rng.integers(1, visits)) if rng.random() < 0.3 else visits
-    treated = rng.random() < 0.5
+    treated = rng.random() < plan.treated
     start = int(rng.integers(1, visits)) if treated else visits
     responder = bool(rng.random() < 0.6)
     course = Course(

@@ -28,8 +28,6 @@ MEASURABLE = 10.0
 INCREASE, LEAST_INCREASE, DECREASE = np.log(1.2), 5.0, np.log(0.7)
 #: Nothing is asked within this many mm of the bound on the absolute increase.
 _MM_MARGIN = 0.5
-#: Width of a cell of the balance, in ln(mm) of the asked size: fewer candidates than for progression, wider cells.
-_CELL = 0.15
 
 
 def response(baseline: float, nadir: float, now: float) -> tuple[int, bool]:
@@ -44,7 +42,7 @@ def response(baseline: float, nadir: float, now: float) -> tuple[int, bool]:
         Index into `RESPONSE_CHOICES`, and whether the sizes are far enough from every bound to be asked about.
 
     Examples:
-        >>> response(20.0, 20.0, 26.0), response(20.0, 12.0, 13.0), response(10.0, 10.0, 12.6)
+        >>> response(20.0, 20.0, 26.0), response(20.0, 12.0, 13.0), response(10.0, 10.0, 13.0)
         ((0, True), (2, True), (1, True))
     """
     rise = np.log(now / nadir) if nadir > 0 < now else (np.inf if now > 0 else -np.inf)
@@ -52,8 +50,8 @@ def response(baseline: float, nadir: float, now: float) -> tuple[int, bool]:
     far = abs(rise - INCREASE) > PROGRESSION_MARGIN and abs(now - nadir - LEAST_INCREASE) > _MM_MARGIN
     far = far and abs(fall - DECREASE) > PROGRESSION_MARGIN
     if rise >= INCREASE and now - nadir >= LEAST_INCREASE:
-        return 0, far
-    return (2 if fall <= DECREASE else 1), far
+        return 0, bool(far)
+    return (2 if fall <= DECREASE else 1), bool(far)
 
 
 def baseline_position(course: Course) -> int | None:
@@ -87,7 +85,7 @@ def _response_candidates(courses: list[Course]) -> pd.DataFrame:
                 if now > 0:
                     nadir = int(between[np.argmin(sizes[which, between])])
                     told = response(sizes[which, base], sizes[which, nadir], now)
-                    rows.append((*common, which, now, total - now, "response_finding", *told, nadir, -1))
+                    rows.append((*common, which, now, total - now, "", "response_finding", *told, nadir, -1))
             if targets and total > 0:
                 sums = sizes[targets].sum(axis=0)
                 nadir = int(between[np.argmin(sums[between])])
@@ -95,10 +93,11 @@ def _response_candidates(courses: list[Course]) -> pd.DataFrame:
                 new = np.flatnonzero(~started & (sizes[:, last] > 0))
                 shown = min((int(imaged[np.argmax(sizes[k, imaged] > 0)]) for k in new), default=-1)
                 index, far = (0, True) if len(new) else (index, far)
-                rows.append((*common, -1, total, sums[last], "response_overall", index, far, nadir, shown))
-    columns = ["course", "first", "last", "gap", "finding", "size_last", "others", "template", "verdict", "asked"]
-    table = pd.DataFrame(rows, columns=[*columns, "nadir", "new"])
-    table["steps"], table["kind"] = table["last"] - table["first"], ""
+                seen = str(np.count_nonzero(sizes[:, last]))
+                rows.append((*common, -1, total, sums[last], seen, "response_overall", index, far, nadir, shown))
+    columns = ["course", "first", "last", "gap", "finding", "size_last", "others", "kind", "template", "verdict"]
+    table = pd.DataFrame(rows, columns=[*columns, "asked", "nadir", "new"])
+    table["steps"] = table["last"] - table["first"]
     return table[table["asked"].astype(bool)].reset_index(drop=True)
 
 
@@ -107,7 +106,7 @@ def response_questions(courses: list[Course], rng: np.random.Generator) -> list[
     candidates = _response_candidates(courses)
     if candidates.empty:
         return []
-    table = balanced(candidates, PER_SEQUENCE["response"] * len(courses), rng, size_cell=_CELL)
+    table = balanced(candidates, PER_SEQUENCE["response"] * len(courses), rng, coarse=True)
     rows = []
     for row in named_rows(table):
         course = courses[row.course]
@@ -158,7 +157,9 @@ def new_finding_questions(courses: list[Course], rng: np.random.Generator) -> li
             if not sizes.any():
                 continue
             appeared = _appeared(course, first, last)
-            gap, seen = course.times[last] - course.times[first], str(np.count_nonzero(sizes))
+            gap = course.times[last] - course.times[first]
+            # With more visits a finding is less often new at a given one.
+            seen = f"{np.count_nonzero(sizes)} findings, {round(2 * np.log2(len(course.times)))} for the visits"
             for template in ("new_timepoint", *(["new_previous"] if following else [])):
                 common = (number, first, last, gap, sizes.max(), sizes.sum(), seen)
                 rows.append((*common, template, int(not appeared), last - first))
@@ -169,7 +170,8 @@ def new_finding_questions(courses: list[Course], rng: np.random.Generator) -> li
     columns = ["course", "first", "last", "gap", "size_last", "others", "kind", "template", "verdict", "steps"]
     table = pd.DataFrame(rows, columns=columns)
     wanted = PER_SEQUENCE["new_finding"] / 2 * len(courses)
-    found = [_new_row(courses[row.course], row, rng) for row in named_rows(balanced(table, wanted, rng, 2, _CELL))]
+    kept = balanced(table, wanted, rng, len(YES_NO), coarse=True)
+    found = [_new_row(courses[row.course], row, rng) for row in named_rows(kept)]
     return found + _since(courses, since, wanted, rng)
 
 
@@ -271,7 +273,7 @@ def comparison_questions(courses: list[Course], rng: np.random.Generator) -> lis
     for candidates, classes in ((shown, (0, 1, 2, 3)), (hidden, (4, 5))):
         if len(candidates):
             share = wanted * len(classes) / len(COMPARISON_CHOICES)
-            kept = balanced(candidates, share, rng, len(classes), _CELL)
+            kept = balanced(candidates, share, rng, len(classes), coarse=True)
             parts.append(kept.assign(verdict=kept["verdict"] + classes[0]))
     if len(parts) < 2:
         return []

@@ -60,14 +60,17 @@ def beams() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return radius * np.sin(angle), radius * np.cos(angle)
 
 
-def echoes(heart: Heart, diameter: float, relaxed: float, level: float) -> NDArray[np.float64]:
+def echoes(
+    heart: Heart, diameter: float, relaxed: float, level: float, right_level: float = 0.0
+) -> NDArray[np.float64]:
     """Mean echo in dB at every sample of every beam.
 
     Args:
         heart: the shape.
         diameter: short diameter of the left ventricle's cavity in mm.
         relaxed: that diameter at end-diastole.
-        level: contrast in the left ventricle, 0 to 1.
+        level: contrast in the left ventricle and atrium, 0 to 1.
+        right_level: contrast in the right ventricle and atrium.
     """
     x, depth = beams()
     turned = np.cos(heart.tilt) * (x - 14) - np.sin(heart.tilt) * (depth - heart.apex)
@@ -91,10 +94,11 @@ def echoes(heart: Heart, diameter: float, relaxed: float, level: float) -> NDArr
     over(echo, outer, MUSCLE)
     rim = np.clip(_cavity(at, diameter / 2 + wall + 3, length + wall, -wall - 2.5) - outer, 0, 1) * step(-turned, 8.0)
     over(echo, rim * step(below - base - 10, 8.0), PERICARDIUM)
-    over(echo, right, BLOOD)
-    over(echo, left_atrium, BLOOD)
-    over(echo, right_atrium, BLOOD)
-    over(echo, _cavity(at, diameter / 2, length, 0.0), BLOOD + level * (CONTRAST - BLOOD))
+    blood, venous = (BLOOD + share * (CONTRAST - BLOOD) for share in (level, right_level))
+    over(echo, right, venous)
+    over(echo, left_atrium, blood)
+    over(echo, right_atrium, venous)
+    over(echo, _cavity(at, diameter / 2, length, 0.0), blood)
     opened = np.clip((squeeze - 0.8) / 0.2, 0, 1) * 0.9
     half = diameter * 0.42
     for side in (-1.0, 1.0):  # leaflets of the mitral valve

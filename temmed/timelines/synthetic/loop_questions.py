@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,8 @@ PER_SEQUENCE = {"progression": 7, "measurement_pairs": 2, "event": 4}
 CHOICES_PER_EVENT = 4
 #: Pairs of frames of a loop from which questions are chosen.
 _PAIRS = 90
-#: A frame is offered beside the smallest or the largest only if the diameter differs by this share.
-_APART = 0.03
+#: Frames offered beside the smallest or the largest differ from it by this share, and are at most so far apart.
+_APART, _WIDEST = 0.03, 5
 _LABEL = f"contrast in the {CHAMBER}"
 
 
@@ -121,29 +120,42 @@ def _choice_row(
 
 
 def _extremes(loops: list[Loop], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """When is the chamber smallest, or largest? The answer is equally often the first to the last frame offered."""
+    """Which of three frames shows the chamber smallest, or largest?
+
+    How the frames offered are spaced does not tell: the same spaces would fit with the answer as any of the three.
+    """
     found = []
     for loop in loops:
-        asked: list[tuple[str, int, int, int, int]] = []
-        for beat in loop.beats:
-            asked.append(("event_systole", beat.number, beat.diastole, beat.systole, beat.next_diastole))
-        for beat, later in pairwise(loop.beats):
-            asked.append(("event_diastole", beat.number, beat.systole, later.diastole, later.systole))
-        for template, number, start, truth, end in asked:
-            # So many of the frames offered are earlier than the answer.
-            earlier = int(rng.integers(CHOICES_PER_EVENT))
-            apart = np.abs(np.log(loop.diameters / loop.diameters[truth])) > _APART
-            before = start + np.flatnonzero(apart[start:truth])
-            after = truth + 1 + np.flatnonzero(apart[truth + 1 : end + 1])
-            later_count = CHOICES_PER_EVENT - 1 - earlier
-            if len(before) < CHOICES_PER_EVENT - 1 or len(after) < CHOICES_PER_EVENT - 1:
+        extremes = [("event_systole", beat.systole) for beat in loop.beats]
+        extremes += [("event_diastole", beat.diastole) for beat in loop.beats]
+        for template, truth in extremes:
+            offered = np.concatenate([[0], np.cumsum(rng.integers(1, _WIDEST + 1, 2))])
+            frames = truth + offered - offered[rng.integers(3)]
+            if not _fits(loop.diameters, truth, frames, 1.0 if template == "event_systole" else -1.0):
                 continue
-            others = [*rng.choice(before, earlier, replace=False), *rng.choice(after, later_count, replace=False)]
-            choices = [frame(int(k)) for k in rng.permutation([truth, *others])]
-            prompt = render(template, int(rng.integers(2)), finding=CHAMBER, beat=str(number))
-            found.append(_choice_row(loop, template, prompt, end, choices, frame(truth), [truth]))
+            choices = [frame(int(k)) for k in rng.permutation(frames)]
+            prompt = render(template, int(rng.integers(2)), finding=CHAMBER)
+            asked = int(rng.integers(frames.max(), len(loop.times)))
+            found.append(_choice_row(loop, template, prompt, asked, choices, frame(truth), [truth]))
     keep = rng.permutation(len(found))[: PER_SEQUENCE["event"] * len(loops) // 2]
     return [found[k] for k in sorted(keep.tolist())]
+
+
+def _fits(diameters: NDArray[np.float64], truth: int, frames: NDArray[np.int64], sign: float) -> bool:
+    """Whether the truth would be the extreme, clearly, as any of three frames spaced like these, and all in the loop.
+
+    Args:
+        diameters: of all frames.
+        truth: the frame of the extreme.
+        frames: three, in order.
+        sign: 1 for the smallest, -1 for the largest.
+    """
+    width = frames[2] - frames[0]
+    if frames[0] < width or frames[2] + width >= len(diameters):
+        return False
+    others = truth + np.unique(frames[:, None] - frames[None, :])
+    worse = sign * np.log(diameters[others] / diameters[truth])
+    return bool((worse[others != truth] > _APART).all())
 
 
 def _contrast(loops: list[Loop], rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -244,7 +256,10 @@ def describe_loop(loop: Loop, errors: NDArray[np.float64], seed: int, rows: Rows
 
 
 def _told(loop: Loop, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The report on the whole loop, and statements on its last frame and on that of the contrast's arrival."""
+    """The report on the whole loop, and statements on its beats and on its contrast.
+
+    Statements come in pairs with opposite truths, so that no word is true more often than not.
+    """
     rng = patient_rng(seed, loop.index, 3)
     last = len(loop.times) - 1
     text = [f"Echocardiography, {last + 1} frames, {loop.times[1]:g} ms apart."]
@@ -257,14 +272,18 @@ def _told(loop: Loop, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, A
         text.append(f"Contrast arrives in the {CHAMBER} at {frame(loop.arrival)} and {end}.")
     statements = []
     for beat in loop.beats[:2]:
-        change = np.log(loop.diameters[beat.systole] / loop.diameters[beat.diastole])
-        if abs(change) > PROGRESSION_BOUND:
-            sentence = f"The {CHAMBER} is {{}} than at {frame(beat.diastole)}."
-            statements.append(_statement(rng, beat.systole, sentence, "smaller", "larger"))
-    if loop.arrival is not None:
-        statements.append(_statement(rng, loop.arrival, f"Contrast in the {CHAMBER} is {{}}.", "new", "gone"))
-    if loop.washout is not None:
-        statements.append(_statement(rng, loop.washout, f"Contrast in the {CHAMBER} is {{}}.", "gone", "new"))
+        full, empty, filled = np.log(loop.diameters[[beat.diastole, beat.systole, beat.next_diastole]])
+        if min(full, filled) - empty > PROGRESSION_BOUND:
+            for earlier, now, truth, opposite in (
+                (beat.diastole, beat.systole, "smaller", "larger"),
+                (beat.systole, beat.next_diastole, "larger", "smaller"),
+            ):
+                sentence = f"The {CHAMBER} is {{}} than at {frame(earlier)}."
+                statements.append(_statement(rng, now, sentence, truth, opposite))
+    if loop.arrival is not None and loop.washout is not None:
+        sentence = f"Contrast in the {CHAMBER} is {{}}."
+        statements.append(_statement(rng, loop.arrival, sentence, "new", "gone"))
+        statements.append(_statement(rng, loop.washout, sentence, "gone", "new"))
     return [{"position": last, "text": " ".join(text)}], statements
 
 

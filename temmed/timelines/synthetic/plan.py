@@ -42,6 +42,7 @@ class Plan:
         gap: median time between visits in days.
         gap_bounds: least and greatest time between visits in days.
         findings: half-open range of the number of findings.
+        treated: share of the patients who get therapy.
     """
 
     examination: str
@@ -53,6 +54,7 @@ class Plan:
     gap: float = 95.0
     gap_bounds: tuple[float, float] = (14.0, 730.0)
     findings: tuple[int, int] = (2, 6)
+    treated: float = 0.5
 
     def labels_at(self, location: str) -> list[str]:
         """The labels of findings that may lie at a location."""

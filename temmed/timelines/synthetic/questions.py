@@ -59,7 +59,10 @@ def _progression_candidates(courses: list[Course]) -> pd.DataFrame:
 
 
 def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
-    table = balanced(_progression_candidates(courses), PER_SEQUENCE["progression"] * len(courses), rng)
+    candidates = _progression_candidates(courses)
+    # Where labels differ in size, each has cells of its own.
+    several = candidates["kind"].nunique() > 1
+    table = balanced(candidates, PER_SEQUENCE["progression"] * len(courses), rng, coarse=several)
     rows = []
     for row, phrasing in zip(named_rows(table), rng.integers(0, 2, len(table)), strict=True):
         course = courses[row.course]

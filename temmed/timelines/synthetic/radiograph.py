@@ -19,7 +19,7 @@ FIELD_OF_VIEW = 380.0
 VIEWS = ("frontal", "lateral")
 #: Mean height of the left diaphragm in mm.
 _BASE = -98.0
-#: Normal transverse diameter of the heart in mm; from 145 on it is enlarged.
+#: Normal transverse diameter of the heart in mm; from 140 on it is enlarged.
 NORMAL_HEART = (112.0, 126.0)
 
 #: Centre of each location in mm on the frontal film, and its x on the lateral one in place of z.
@@ -71,14 +71,14 @@ def draw_thorax(rng: np.random.Generator, age: float) -> Thorax:
     )
     vessels = []
     for side, root in ((-1.0, (-26.0, 6.0)), (1.0, (32.0, 16.0))):
-        for angle in np.linspace(-1.35, 1.25, 8) + rng.normal(0, 0.1, 8):
-            x, y, heading, radius = *root, float(angle), float(rng.uniform(4.0, 5.8))
-            for _ in range(4):
-                length = float(rng.uniform(16, 27))
-                heading += float(rng.normal(0, 0.22))
+        for angle in np.linspace(-1.4, 1.3, 12) + rng.normal(0, 0.1, 12):
+            (x, y), heading, radius = root + rng.normal(0, (4.0, 9.0)), float(angle), float(rng.uniform(2.6, 4.6))
+            for _ in range(5):
+                length = float(rng.uniform(12, 22))
+                heading += float(rng.normal(0, 0.25))
                 end = (x + side * float(np.cos(heading)) * length, y + float(np.sin(heading)) * length)
-                vessels.append(((x, y), end, (radius, radius * 0.68)))
-                (x, y), radius = end, radius * 0.68
+                vessels.append(((float(x), float(y)), end, (radius, radius * 0.75)))
+                (x, y), radius = end, radius * 0.75
     return Thorax(
         width=width,
         height=float(rng.normal(225, 8)),
@@ -92,9 +92,9 @@ def draw_thorax(rng: np.random.Generator, age: float) -> Thorax:
 
 def diaphragm(x: NDArray[np.float64], side: float, base: float) -> NDArray[np.float64]:
     """Height of one dome of the frontal view; the right one is the higher."""
-    centre = 66.0 * side
+    beyond = side * x - 62.0  # towards the wall from the top of the dome
     lift = 6.0 if side < 0 else 0.0
-    return base + lift + 26.0 * (1 - ((x - centre) / 74.0) ** 2)
+    return base + lift + 34.0 * (1 - (beyond / np.where(beyond > 0, 70.0, 150.0)) ** 2)
 
 
 def lungs(at: Points, thorax: Thorax, base: float, soft: float) -> dict[float, NDArray[np.float64]]:
@@ -110,6 +110,21 @@ def lungs(at: Points, thorax: Thorax, base: float, soft: float) -> dict[float, N
     return found
 
 
+def markings(thorax: Thorax, at: Points, soft: float) -> NDArray[np.float64]:
+    """What the lungs' vessels and fine structure add to the frontal view, where there is lung."""
+    vessels = sum(tube(at, *vessel, soft) * 0.036 * vessel[2][0] for vessel in thorax.vessels)
+    texture = smooth_noise(np.random.default_rng(thorax.texture), at, 9.0, 24)
+    return np.minimum(vessels, 0.24) + 0.014 * texture
+
+
+def _body(thorax: Thorax, at: Points) -> NDArray[np.float64]:
+    """Cover of the frontal silhouette: the chest, which widens to the arms above the armpits, shoulders and neck."""
+    x, y = np.abs(at[0]), at[1]
+    wide = thorax.width + 17 - 0.08 * np.clip(y, -200, 30) + 70 * np.clip((y - 30) / 60, 0, None) ** 2
+    aside = np.clip(x - 44, 0, None)
+    return step(x - wide, 8.0) * step(y - 166 + 0.0022 * aside**1.9 - 40 * np.exp(-aside / 9), 6.0)
+
+
 def render_frontal(thorax: Thorax, at: Points, base: float, heart: float, soft: float) -> NDArray[np.float64]:
     """Optical density of the frontal view without findings but the size of the heart.
 
@@ -121,27 +136,23 @@ def render_frontal(thorax: Thorax, at: Points, base: float, heart: float, soft: 
         soft: width of edges in mm.
     """
     x, y = at[0], at[1]
-    rng = np.random.default_rng(thorax.texture)
-    wide = thorax.width + 17 - 0.08 * np.clip(y, -200, 30) + 0.45 * np.clip(y - 20, 0, None)
-    shoulders = step(y - (136 - 0.0024 * np.clip(np.abs(x) - 36, 0, None) ** 1.9), 6.0)
-    neck = step(np.abs(x) - 40, 6.0) * step(95 - y, 5.0)
-    body = np.maximum(step(np.abs(x) - wide, 8.0) * shoulders, neck)
+    body = _body(thorax, at)
     film = (0.62 + 0.10 * thorax.soft_tissue) * body * (1 - 0.28 * (np.abs(x) / 190) ** 3)
+    bones = _bones(thorax, at, base, soft, body)
     air = lungs(at, thorax, base, soft)
     for side, cover in air.items():
         # Lungs hold most air in the middle and behind; towards the wall more tissue is in the way.
         depth = 1 - 0.22 * ((np.abs(x) - 66) / 66) ** 2
         film -= cover * 0.50 * np.clip(depth, 0.4, 1)
-        dome = step(y - diaphragm(x, side, base), soft) * step(np.abs(x - 66 * side) - 86, 8.0)
-        film += 0.16 * dome * body
-    film -= 0.35 * ellipse(at, (62, base - 8), (24, 9), 6.0)  # gas of the stomach
+        below = step(y - diaphragm(x, side, base), soft) * step(-side * x, 12.0)
+        film += (0.16 if side < 0 else 0.13) * below * step(side * x - thorax.width - 6, 8.0) * body
+        bones *= 1 - 0.6 * below
+    film -= 0.16 * ellipse(at, (60, base + 12), (20, 9), 6.0, angle=-0.15)  # gas of the stomach
     both = air[-1.0] + air[1.0]
-    vessels = sum(tube(at, *vessel, soft) * min(0.20, 0.045 * vessel[2][0]) for vessel in thorax.vessels)
-    film += both * (np.minimum(vessels, 0.3) + 0.012 * smooth_noise(rng, at, 9.0, 24))
-    # The mediastinum takes the place of air.
-    film += _mediastinum(at, heart, base, soft) * np.clip(both, 0.12, 1)
-    film += _bones(thorax, at, base, soft, body)
-    return film
+    # The mediastinum takes the place of lung.
+    middle = _mediastinum(at, heart, base, soft)
+    film += both * markings(thorax, at, soft) * np.clip(1 - middle / 0.4, 0.1, 1)
+    return film + middle * np.clip(both, 0.12, 1) + bones
 
 
 def _mediastinum(at: Points, heart: float, base: float, soft: float) -> NDArray[np.float64]:
@@ -151,14 +162,20 @@ def _mediastinum(at: Points, heart: float, base: float, soft: float) -> NDArray[
     half = np.sqrt((heart / 2) ** 2 - (tall * np.sin(tilt)) ** 2) / np.cos(tilt)
     shadow = ellipse(at, (0.16 * heart, base + 52), (half, tall), 2.0 * soft, angle=tilt)
     shadow = np.maximum(shadow, ellipse(at, (-0.16 * heart, base + 50), (0.18 * heart, 42), 2.0 * soft))
+    shadow = np.maximum(shadow, ellipse(at, (0.33 * heart, base + 38), (0.32 * heart, 30), 2.0 * soft))  # apex
     upper = step(np.abs(x + 2) - 25 + 0.05 * y, 2 * soft) * step(base + 40 - y, 20.0) * step(y - 150, 10.0)
     knob = ellipse(at, (21, 66), (19, 20), 2.0 * soft)
     trunk = ellipse(at, (26, 34), (20, 24), 2.5 * soft)
     hila = ellipse(at, (-34, 10), (13, 22), 14.0) + ellipse(at, (38, 20), (12, 19), 14.0)
     soft_parts = np.maximum.reduce([0.46 * shadow, 0.40 * upper, 0.41 * knob, 0.38 * trunk])
-    trachea = tube(at, (-1, 160), (1, 58), (8.5, 8), soft)
-    bronchi = tube(at, (1, 58), (-30, 28), (6.5, 5), soft) + tube(at, (1, 58), (34, 34), (6, 4.5), soft)
-    return soft_parts + 0.13 * hila - 0.13 * trachea - 0.09 * bronchi
+    airways = np.maximum.reduce(
+        [
+            0.13 * tube(at, (-1, 190), (1, 58), (8.5, 8), soft),
+            0.09 * tube(at, (1, 58), (-30, 28), (6.5, 5), soft),
+            0.09 * tube(at, (1, 58), (34, 34), (6, 4.5), soft),
+        ]
+    )
+    return soft_parts + 0.10 * hila - airways
 
 
 def _bones(thorax: Thorax, at: Points, base: float, soft: float, body: NDArray) -> NDArray[np.float64]:
@@ -178,22 +195,23 @@ def _bones(thorax: Thorax, at: Points, base: float, soft: float, body: NDArray) 
     for side in (-1.0, 1.0):
         bones += 0.20 * tube(at, (side * 16, 116), (side * 70, 130), (6.0, 5.0), soft)
         bones += 0.20 * tube(at, (side * 70, 130), (side * 138, 142), (5.0, 6.0), soft)
-        edge = tube(at, (side * 116, 128), (side * 126, 30), (4.0, 2.5), soft)
-        bones += 0.10 * edge + 0.05 * ellipse(at, (side * 136, 92), (20, 52), 8.0, angle=side * 0.1)
-        bones += 0.22 * ellipse(at, (side * 160, 132), (17, 17), 4.0)  # head of the humerus
+        edge = tube(at, (side * 132, 118), (side * 146, 28), (3.0, 2.0), soft)  # of the shoulder blade
+        bones += 0.06 * edge + 0.05 * ellipse(at, (side * 156, 84), (18, 52), 8.0, angle=side * 0.15)
+        bones += 0.20 * ellipse(at, (side * 168, 126), (18, 19), 4.0)  # head of the humerus
+        bones += 0.16 * tube(at, (side * 178, 118), (side * 205, 40), (11, 11), soft)
     spine = step(np.abs(x) - 15, soft)
     discs = 0.5 + 0.5 * np.tanh(4 * np.cos(2 * np.pi * (y + 8) / 26.0) + 3.0)
-    bones += spine * (0.03 + 0.05 * discs)
+    bones += spine * (0.03 + 0.04 * discs)
     for level in np.arange(-180.0, 190.0, 26.0):
-        bones += 0.04 * ellipse(at, (0, level), (3, 7), soft)  # spinous processes
+        bones += 0.03 * ellipse(at, (0, level), (3, 7), soft)  # spinous processes
     return bones * body
 
 
 def _lateral_outline(thorax: Thorax, y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Front and back of the thoracic cavity on the lateral view, at heights y."""
     height = np.clip((thorax.height + _BASE - y) / thorax.height, 0, 1.5)
-    front = 20 + 78 * np.sin(np.pi * np.clip(0.10 + 0.50 * height, 0, 0.5)) ** 0.8
-    back = -(34 + 66 * np.sin(np.pi * np.clip(0.12 + 0.42 * height, 0, 0.62)) ** 0.7)
+    front = 26 + 72 * np.sin(np.pi * np.clip(0.03 + 0.52 * height, 0, 0.5)) ** 0.8
+    back = -(50 + 52 * np.sin(np.pi * np.clip(0.06 + 0.46 * height, 0, 0.62)) ** 0.8)
     return front, back
 
 
@@ -202,12 +220,12 @@ def lateral_lung(thorax: Thorax, at: Points, base: float, soft: float) -> NDArra
     x, y = at[0], at[1]
     front, back = _lateral_outline(thorax, y)
     top = thorax.height + _BASE
-    between = step(x - front, 2 * soft) * step(back - x, 2 * soft) * step(y - top + 0.004 * x**2, 8.0)
+    between = step(x - front, 2 * soft) * step(back - x, 2 * soft) * step(y - top + 0.009 * (x + 12) ** 2, 8.0)
     return between * step(_lateral_dome(x, base) - y, soft)
 
 
 def _lateral_dome(x: NDArray[np.float64], base: float) -> NDArray[np.float64]:
-    return base + 24 - 0.0055 * (x - 22) ** 2
+    return base + 32 - 0.0055 * (x - 22) ** 2
 
 
 def render_lateral(thorax: Thorax, at: Points, base: float, heart: float, soft: float) -> NDArray[np.float64]:
@@ -215,9 +233,9 @@ def render_lateral(thorax: Thorax, at: Points, base: float, heart: float, soft: 
     x, y = at[0], at[1]
     rng = np.random.default_rng(thorax.texture + 1)
     front, back = _lateral_outline(thorax, y)
-    body = step(x - front - 20, 8.0) * step(back - 26 - x, 8.0)
-    body *= step(y - 118 - 30 * np.cos(np.clip((x + 10) / 90, -1.5, 1.5)), 8.0)
-    film = (0.62 + 0.08 * thorax.soft_tissue) * body
+    neck = 28 * np.clip((y - 110) / 60, 0, 1)
+    body = step(x - front - 20 + neck, 8.0) * step(back - 44 + neck - x, 8.0)
+    film = (0.62 + 0.08 * thorax.soft_tissue + 0.16 * ellipse(at, (-14, 128), (72, 34), 40.0)) * body  # shoulders
     inside = lateral_lung(thorax, at, base, soft)
     film -= 0.44 * inside * (1 - 0.35 * step(90 - y, 60.0))
     film += 0.10 * step(y - _lateral_dome(x, base), soft) * body
@@ -226,9 +244,9 @@ def render_lateral(thorax: Thorax, at: Points, base: float, heart: float, soft: 
     film += 0.30 * shadow * np.maximum(inside, 0.2) * body
     film += 0.14 * ellipse(at, (2, 58), (24, 26), 16.0) + 0.14 * ellipse(at, (-2, 16), (20, 20), 14.0)
     film -= 0.12 * tube(at, (12, 165), (-6, 56), (8, 7.5), soft) * body
-    spine = back - 4
+    spine = back + 8
     discs = 0.5 + 0.5 * np.tanh(4 * np.cos(2 * np.pi * (y + 8) / 27.0) + 2.2)
-    film += step(np.abs(x - spine) - 15, soft) * (0.08 + 0.12 * discs) * body
+    film += step(np.abs(x - spine) - 15, soft) * (0.06 + 0.09 * discs) * body
     film += 0.14 * step(np.abs(x - front - 6) - 4, soft) * body * step(y - 110, 6.0)  # sternum
     for k in range(9):
         path = 118 - 27 * k - 0.35 * (x - spine) + 0.0006 * (x - spine) ** 2

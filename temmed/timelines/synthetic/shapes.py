@@ -33,7 +33,11 @@ def ellipse(
     parts = [cosine * x + sine * y, cosine * y - sine * x]
     if len(axes) == 3:
         parts.append(points[2] - centre[2])
-    radius = sum(np.abs(part / axis) ** power for part, axis in zip(parts, axes, strict=True)) ** (1 / power)
+    shares = [part / axis for part, axis in zip(parts, axes, strict=True)]
+    if power == 2:
+        radius = np.sqrt(sum(share * share for share in shares))
+    else:
+        radius = sum(np.abs(share) ** power for share in shares) ** (1 / power)
     return step((radius - 1) * min(axes[:2]), soft)
 
 
@@ -44,14 +48,19 @@ def tube(
 
     A tube thinner than its edge fades instead of vanishing, as thin structures do in large pixels.
     """
-    first = np.asarray(start, dtype=float)
-    direction = np.asarray(end, dtype=float) - first
-    offset = [p - o for p, o in zip(points, first, strict=False)]
+    first, last = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
+    direction, reach = last - first, max(radii) + 3 * soft
+    cover = np.zeros(points[0].shape)
+    # Most of an image is far from a thin tube.
+    ends = zip(points, np.minimum(first, last) - reach, np.maximum(first, last) + reach, strict=False)
+    near = np.nonzero(np.logical_and.reduce([(low < p) & (p < high) for p, low, high in ends]))
+    offset = [p[near] - o for p, o in zip(points, first, strict=False)]
     along = sum(o * d for o, d in zip(offset, direction, strict=False)) / max(float(direction @ direction), 1e-9)
     along = np.clip(along, 0, 1)
     distance = np.sqrt(sum((o - along * d) ** 2 for o, d in zip(offset, direction, strict=False)))
     radius = radii[0] + along * (radii[1] - radii[0])
-    return step(distance - radius, soft) * np.minimum(1.0, 2 * radius / soft)
+    cover[near] = step(distance - radius, soft) * np.minimum(1.0, 2 * radius / soft)
+    return cover
 
 
 def over(below: NDArray[np.float64], cover: NDArray[np.float64], value: float | NDArray[np.float64]) -> None:

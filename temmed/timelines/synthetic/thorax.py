@@ -41,7 +41,7 @@ class Chest:
         wall: half axes of the body in mm, (x, y).
         cavity: half axes of the thoracic cavity in mm.
         heart: half axes of the heart in mm.
-        ribs: number and phase (radians) of the rib shadows.
+        ribs: (angle, half length, obliquity) of each rib's section: radians in the wall, mm, and mm per mm.
         vessels: (start, end, radii) of the lung's vessels.
         texture: seed of the lung's fine structure.
         smoker: how much emphysema thins the lung, 0 to 1.
@@ -50,7 +50,7 @@ class Chest:
     wall: tuple[float, float]
     cavity: tuple[float, float]
     heart: tuple[float, float]
-    ribs: tuple[int, float]
+    ribs: tuple[tuple[float, float, float], ...]
     vessels: tuple[tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float]], ...]
     texture: int
     smoker: float
@@ -79,11 +79,15 @@ def draw_chest(rng: np.random.Generator, age: float) -> Chest:
             tilt = rng.normal(0, 6, 2).tolist()
             low, high = (spot[0] - tilt[0], spot[1] - tilt[1], -25.0), (spot[0] + tilt[0], spot[1] + tilt[1], 25.0)
             vessels.append((low, high, (radius, radius)))
+    ribs = []
+    for middle in (0.0, np.pi):  # left, right
+        for angle in np.linspace(-1.9, 1.9, 10) + rng.normal(0, 0.06, 10):
+            ribs.append((float(middle + angle), float(rng.uniform(6, 13)), float(rng.normal(0, 0.09))))
     return Chest(
         wall=(cavity[0] + 24 + 0.7 * fat, cavity[1] + 20 + fat),
         cavity=cavity,
         heart=heart,
-        ribs=(int(rng.integers(6, 8)), float(rng.uniform(0, 2 * np.pi))),
+        ribs=tuple(ribs),
         vessels=tuple(vessels),
         texture=int(rng.integers(2**31)),
         smoker=float(np.clip(rng.normal(0.25, 0.25), 0, 1)),
@@ -105,10 +109,11 @@ def render_chest(chest: Chest, points: Points, soft: float, enhancement: float, 
     at = [x, y, z]
     hu = np.full(x.shape, AIR)
     over(hu, ellipse(at, (0, 0), chest.wall, soft, power=2.35), 20.0)  # skin
-    over(hu, ellipse(at, (0, 0), (chest.wall[0] - 2.5, chest.wall[1] - 2.5), soft, power=2.35), FAT)
-    _muscles(hu, at, chest, soft)
+    within = ellipse(at, (0, 0), (chest.wall[0] - 2.5, chest.wall[1] - 2.5), soft, power=2.35)
+    over(hu, within, FAT)
+    _muscles(hu, at, chest, within, soft)
     radius, angle = _polar(at, chest)
-    _ribs(hu, chest, radius, angle, z, soft)
+    _ribs(hu, at, chest, radius, angle, soft)
     lungs = _lungs(at, chest, radius, soft)
     rng = np.random.default_rng(chest.texture)
     inside = -855.0 - 30 * (inspiration - 1) / 0.1 * 0.5 + 0.28 * (-y) - 35 * chest.smoker
@@ -148,27 +153,29 @@ def _lungs(at: Points, chest: Chest, radius: NDArray, soft: float) -> NDArray:
     return cavity * np.clip(outside, 0, 1)
 
 
-def _muscles(hu: NDArray, at: Points, chest: Chest, soft: float) -> None:
+def _muscles(hu: NDArray, at: Points, chest: Chest, within: NDArray, soft: float) -> None:
     a, b = chest.cavity
     over(hu, ellipse(at, (0, 0), (a + 9, b + 8), soft, power=2.3), MUSCLE)
     for side in (-1.0, 1.0):
-        over(hu, ellipse(at, (side * 36, -b - 6), (30, 16), soft, angle=side * 0.1), MUSCLE)  # erector spinae
-        over(hu, ellipse(at, (side * 62, b - 2), (44, 7), soft, angle=-side * 0.36), MUSCLE)  # pectoralis
-        over(hu, ellipse(at, (side * (a + 4), -36), (9, 38), soft, angle=side * 0.25), MUSCLE)  # latissimus
-        over(hu, ellipse(at, (side * (a - 2), 36), (12, 20), soft, angle=side * 0.5), FAT)  # axillary fat
+        for where, axes, tilt, value in (
+            ((side * 36, -b - 6), (30, 16), side * 0.1, MUSCLE),  # erector spinae
+            ((side * 62, b - 2), (44, 7), -side * 0.36, MUSCLE),  # pectoralis
+            ((side * (a + 4), -36), (9, 38), side * 0.25, MUSCLE),  # latissimus
+            ((side * (a - 2), 36), (12, 20), side * 0.5, FAT),  # of the armpit
+        ):
+            over(hu, within * ellipse(at, where, axes, soft, angle=tilt), value)
 
 
-def _ribs(hu: NDArray, chest: Chest, radius: NDArray, angle: NDArray, z: NDArray, soft: float) -> None:
-    number, phase = chest.ribs
-    # Ribs run obliquely: each cuts the slice in one short arc.
-    wave = np.cos(2 * number * angle + phase + 0.9 * np.sin(3 * angle + phase) + 0.05 * z)
-    scale = min(chest.cavity)
-    middle, half = 1.055, 0.034
-    arc = step((0.25 - wave) * 10, soft) * step((np.abs(radius - middle) - half) * scale, soft)
-    arc *= step((np.abs(np.abs(angle) - np.pi / 2) < 0.3) * 10.0 - 5.0, 1.0)  # none in front of or behind the midline
-    core = step((0.45 - wave) * 10, soft) * step((np.abs(radius - middle) - half * 0.45) * scale, soft)
-    over(hu, arc, CORTEX * 0.85)
-    over(hu, core * arc, MARROW + 80)
+def _ribs(hu: NDArray, at: Points, chest: Chest, radius: NDArray, angle: NDArray, soft: float) -> None:
+    """Ribs run forwards and down: a slice cuts a short piece of each, whose place in the wall moves with z."""
+    distance = np.hypot(at[0], at[1])
+    off = (1 - 1.06 / np.maximum(radius, 1e-6)) * distance
+    beside = step((np.abs(np.sin(angle)) - 0.93) * 60, 3.0)  # none in front of or behind the midline
+    for where, half, oblique in chest.ribs:
+        along = (np.mod(angle - where - 0.012 * at[2] + np.pi, 2 * np.pi) - np.pi) * distance
+        depth = np.hypot(np.clip(np.abs(along) - half, 0, None), off + oblique * along) - 4.2
+        over(hu, step(depth, soft) * beside, CORTEX * 0.85)
+        over(hu, step(depth + 1.8, soft) * beside, MARROW + 80)
 
 
 def _mediastinum(hu: NDArray, at: Points, chest: Chest, soft: float, enhancement: float) -> None:

@@ -11,11 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import ndimage, signal, sparse
 
 #: Attenuation of water at about 70 keV, in 1/mm.
 WATER = 0.0193
-#: Largest grid on which noise is made; finer images get it interpolated.
+#: Largest grid on which noise is made; finer images get it interpolated, as by a softer kernel.
 LARGEST_GRID = 192
 #: Noise that does not come from photons, in Hounsfield units (and the rounding of stored values).
 ELECTRONIC = 2.0
@@ -118,23 +118,28 @@ def photon_noise(
         photons: counted by a detector element with nothing in the way.
     """
     size = hu.shape[0]
-    factor = int(np.ceil(size / LARGEST_GRID))
-    if factor > 1:
-        grid = size // factor
-        coarse = hu[: grid * factor, : grid * factor].reshape(grid, factor, grid, factor).mean(axis=(1, 3))
-        parts = photon_noise(rng, coarse, spacing * factor, photons)
-        index = np.minimum(np.arange(size) // factor, grid - 1)
-        return parts[0][np.ix_(index, index)], parts[1][np.ix_(index, index)]
-    machine = scanner(size, spacing)
-    attenuation = np.clip(1 + hu / 1000, 0, None) * WATER
-    integrals = (machine.project @ attenuation.ravel()).reshape(machine.angles, -1) * spacing
+    grid = min(size, LARGEST_GRID)
+    coarse = spacing * size / grid
+    machine = scanner(grid, coarse)
+    attenuation = np.clip(1 + _zoom(hu, grid) / 1000, 0, None) * WATER
+    integrals = (machine.project @ attenuation.ravel()).reshape(machine.angles, -1) * coarse
     expected = photons * np.exp(-integrals)
     counted = np.maximum(rng.poisson(expected), 1)
     noise = machine.back_project(-np.log(counted / photons) - integrals)
-    variance, _, _ = noise_texture(size, spacing)
+    variance, _, _ = noise_texture(grid, coarse)
     local = machine.mean_variance(1 / np.maximum(expected, 1)) * variance
+    if size > grid:  # band-limited: neither variance nor spectrum changes
+        noise = signal.resample(signal.resample(noise, size, axis=0), size, axis=1)
     electronic = rng.standard_normal(hu.shape) * ELECTRONIC
-    return noise * (1000 / WATER) + electronic, np.sqrt(local) * (1000 / WATER)
+    return noise * (1000 / WATER) + electronic, np.sqrt(_zoom(local, size)) * (1000 / WATER)
+
+
+def _zoom(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Interpolate to another number of pixels of the same field of view."""
+    if len(image) == size:
+        return image
+    zoomed: NDArray[np.float64] = ndimage.zoom(image, size / len(image), order=1, mode="nearest", grid_mode=True)
+    return zoomed
 
 
 def coloured_error(columns: list[NDArray[np.float64]], deviation: float, size: int, spacing: float) -> float:
@@ -148,11 +153,12 @@ def coloured_error(columns: list[NDArray[np.float64]], deviation: float, size: i
         size: pixels along each side of the whole image.
         spacing: of its pixels, in mm.
     """
-    grid = min(size, size // int(np.ceil(size / LARGEST_GRID)))
-    _, frequency, density = noise_texture(grid, spacing * size / grid)
+    finer = size / min(size, LARGEST_GRID)
+    _, frequency, density = noise_texture(round(size / finer), spacing * finer)
     height, width = columns[0].shape[-2:]
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
-    spectrum = deviation**2 * np.interp(radius, frequency, density) + ELECTRONIC**2
+    coloured = finer**2 * np.interp(finer * radius, frequency, density, right=0.0 if finer > 1 else None)
+    spectrum = deviation**2 * coloured + ELECTRONIC**2
     whitened = np.stack([(np.fft.fft2(column) / np.sqrt(spectrum * height * width)).ravel() for column in columns])
     information = (whitened.conj() @ whitened.T).real
     return float(np.sqrt(np.linalg.pinv(information, hermitian=True)[0, 0]))

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
-  const state = { sequence: 0, point: 0, quantity: null, timer: null };
+  const state = { sequence: 0, point: 0, unit: null, timer: null };
 
   /** Make an element; text is set as text, never as markup. */
   function make(tag, attributes = {}, ...children) {
@@ -24,6 +24,24 @@
   const current = () => data.sequences[state.sequence];
   const position = () => current().kept[state.point];
   const timeOf = (sequence, at) => sequence.times[sequence.positions.indexOf(at)];
+  const words = (name) => name.replaceAll("_", " ");
+  const unitOf = (measurement) => measurement.unit || "";
+  const withUnit = (value, unit) => `${number(value)}${unit && unit !== "1" ? ` ${unit}` : ""}`;
+  const MILLISECONDS = { millisecond: 1, second: 1000 };
+  const isCine = (sequence) => sequence.unit in MILLISECONDS || sequence.unit === "frame";
+  const moment = (sequence, at) => `${isCine(sequence) ? "Frame" : "Time point"} ${at}`;
+
+  /** [unit, quantities] of a sequence; the one with most measurements first, stated errors last. */
+  function quantitiesByUnit(sequence) {
+    const found = new Map();
+    for (const m of sequence.findings.flatMap((finding) => finding.measurements)) {
+      const entry = found.get(unitOf(m)) || { names: new Set(), count: 0 };
+      entry.names.add(m.quantity);
+      entry.count += m.quantity === "log_diameter_sd" ? 0 : 1;
+      found.set(unitOf(m), entry);
+    }
+    return [...found].sort((a, b) => b[1].count - a[1].count).map(([unit, entry]) => [unit, [...entry.names].sort()]);
+  }
 
   function elapsed(sequence, time) {
     if (sequence.unit === "ordinal" || sequence.unit === "frame") return `${sequence.unit} ${number(time)}`;
@@ -47,16 +65,14 @@
     state.sequence = index;
     state.point = 0;
     const sequence = current();
-    const quantities = [...new Set(sequence.findings.flatMap((finding) => finding.measurements.map((m) => m.quantity)))].sort();
-    if (!quantities.includes(state.quantity)) {
-      state.quantity = quantities.find((name) => name.includes("diameter") && !name.includes("sd")) || quantities[0] || null;
-    }
-    fill("quantity", ...quantities.map((name) => {
-      const option = make("option", { value: name }, name.replaceAll("_", " "));
-      option.selected = name === state.quantity;
+    const units = quantitiesByUnit(sequence);
+    if (!units.some(([unit]) => unit === state.unit)) state.unit = units.length ? units[0][0] : null;
+    fill("quantity", ...units.map(([unit, names]) => {
+      const option = make("option", { value: unit }, `${names.map(words).join(", ")}${unit && unit !== "1" ? ` (${unit})` : ""}`);
+      option.selected = unit === state.unit;
       return option;
     }));
-    $("quantity").hidden = quantities.length < 2;
+    $("quantity").hidden = units.length < 2;
     $("slider").max = sequence.kept.length - 1;
     listSequences();
     const here = document.querySelector('#sequences [aria-current="true"]');
@@ -88,7 +104,7 @@
   function draw() {
     const sequence = current();
     $("slider").value = state.point;
-    $("now").textContent = `Time point ${position()}`;
+    $("now").textContent = moment(sequence, position());
     const time = timeOf(sequence, position());
     const before = state.point ? timeOf(sequence, sequence.kept[state.point - 1]) : null;
     const gap = before === null || !["day", "week"].includes(sequence.unit) ? "" : ` · +${plural(Number(number(time - before)), sequence.unit)}`;
@@ -104,18 +120,21 @@
     const sequence = current();
     const pictures = sequence.pictures[position()] || {};
     const [width, height] = sequence.size;
-    fill("pictures", ...(sequence.channels.length ? sequence.channels : [""]).map((channel) => {
+    const channels = sequence.channels.length ? sequence.channels : [""];
+    const columns = Math.min(3, channels.length);
+    const room = `width: calc(${width / height} * clamp(200px, 31vh, 330px)); max-width: calc((100% - ${12 * (columns - 1)}px) / ${columns})`;
+    fill("pictures", ...channels.map((channel) => {
       const frame = make("div", { class: "frame", style: `aspect-ratio: ${width} / ${height}` });
       if (pictures[channel]) {
-        frame.append(make("img", { src: pictures[channel], alt: `${channel} at time point ${position()}`, style: "width:100%" }));
-        const boxes = sequence.boxes.filter((box) => box.position === position() && box.channel === channel);
+        frame.append(make("img", { src: pictures[channel], alt: `${channel}, ${moment(sequence, position())}`, style: "width:100%" }));
+        const boxes = sequence.boxes.filter((box) => box.position === position() && (channel === box.channel || channel.startsWith(`${box.channel}.`)));
         frame.append(make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" }, ...boxes.map((box) => {
           const index = sequence.findings.findIndex((finding) => finding.finding_id === box.finding_id);
           return make("rect", { x: box.x1, y: box.y1, width: box.x2 - box.x1, height: box.y2 - box.y1, fill: "none",
             stroke: colour(index), "stroke-width": Math.max(width, height) / 220 });
         })));
       } else frame.append(make("div", { class: "none" }, "no image at this time point"));
-      return make("figure", {}, frame, make("figcaption", {}, channel.toUpperCase()));
+      return make("figure", { style: room }, frame, make("figcaption", {}, channel.toUpperCase().replaceAll(".", " · ")));
     }));
   }
 
@@ -134,37 +153,38 @@
       parts.push(make("text", { x: 0, y: at, class: "row-name", ...extra }, short, make("title", {}, text)));
     };
 
-    const lines = sequence.findings.map((finding, index) => ({ finding, index,
-      points: finding.measurements.filter((m) => m.quantity === state.quantity).sort((a, b) => a.position - b.position) })).filter((line) => line.points.length);
+    const lines = sequence.findings.flatMap((finding, index) => {
+      const here = finding.measurements.filter((m) => unitOf(m) === state.unit).sort((a, b) => a.position - b.position);
+      return [...new Set(here.map((m) => m.quantity))].map((quantity) => ({ finding, index, quantity, points: here.filter((m) => m.quantity === quantity) }));
+    });
     if (lines.length) {
       const height = 96;
       const values = lines.flatMap((line) => line.points.map((point) => point.value));
       const low = Math.min(0, ...values), high = Math.max(...values) || 1;
       const up = (value) => y + height - (height - 8) * ((value - low) / (high - low || 1));
-      const unit = lines[0].points[0].unit || "";
       for (const value of [low, (low + high) / 2, high]) {
         parts.push(make("line", { x1: left, x2: width - right, y1: up(value), y2: up(value), class: "tick" }));
-        parts.push(make("text", { x: left - 8, y: up(value) + 4, "text-anchor": "end" }, `${number(value)}${unit && unit !== "1" ? ` ${unit}` : ""}`));
+        parts.push(make("text", { x: left - 8, y: up(value) + 4, "text-anchor": "end" }, withUnit(value, state.unit)));
       }
-      name((state.quantity || "").replaceAll("_", " "), y + height / 2 + 4);
-      for (const { finding, index, points } of lines) {
+      name([...new Set(lines.map((line) => words(line.quantity)))].join(", "), y + height / 2 + 4);
+      for (const { finding, index, quantity, points } of lines) {
         const places = points.map((point) => [x(timeOf(sequence, point.position)), up(point.value)]);
         parts.push(make("polyline", { points: places.map((place) => place.join(",")).join(" "), fill: "none", stroke: colour(index), "stroke-width": 2, "stroke-linejoin": "round" },
           make("title", {}, `${finding.label}${finding.location ? `, ${finding.location}` : ""}`)));
         places.forEach(([cx, cy], at) => parts.push(make("circle", { cx, cy, r: points[at].position === position() ? 4.5 : 2.5, fill: colour(index) },
-          make("title", {}, `${finding.label}: ${number(points[at].value)} ${unit}`))));
+          make("title", {}, `${finding.label}: ${words(quantity)} ${withUnit(points[at].value, state.unit)}`))));
       }
       y += height + 16;
     }
 
-    name("time points", y + 8);
-    const dense = sequence.kept.length > 40;
+    name(isCine(sequence) ? "frames" : "time points", y + 8);
+    const dense = sequence.kept.length > 24;
     sequence.kept.forEach((at, index) => {
       const time = timeOf(sequence, at);
       const blank = !sequence.pictures[at];
       const mark = make("circle", { cx: x(time), cy: y + 4, r: dense ? 2.5 : 5, tabindex: -1,
         class: `visit${blank ? " blank" : ""}${index === state.point ? " now" : ""}`, onclick: () => go(index) },
-        make("title", {}, `time point ${at}: ${elapsed(sequence, time)}${blank ? ", no image" : ""}`));
+        make("title", {}, `${moment(sequence, at)}: ${elapsed(sequence, time)}${blank ? ", no image" : ""}`));
       parts.push(mark);
       if (!dense || index % 10 === 0) parts.push(make("text", { x: x(time), y: y + 22, "text-anchor": "middle" }, String(at)));
     });
@@ -209,19 +229,21 @@
       const text = sequence.findings.length ? "None measured at this time point." : "This folder names no findings.";
       return fill("findings", make("p", { class: "muted", style: "margin-bottom:14px" }, text));
     }
-    const body = rows.map(({ finding, index, here }) => {
-      const shown = here.find((m) => m.quantity === state.quantity) || here[0];
-      const earlier = finding.measurements.filter((m) => m.quantity === shown.quantity && m.position < position()).sort((a, b) => b.position - a.position)[0];
-      const change = earlier && earlier.value ? 100 * (shown.value / earlier.value - 1) : null;
-      const unit = shown.unit && shown.unit !== "1" ? ` ${shown.unit}` : "";
-      return make("tr", {},
-        make("td", {}, make("span", { class: "swatch", style: `background:${colour(index)}` }), finding.label,
-          finding.location ? make("span", { class: "muted" }, ` · ${finding.location}`) : null),
-        make("td", { class: "number", title: here.map((m) => `${m.quantity} ${number(m.value)} ${m.unit || ""}`).join("\n") }, `${number(shown.value)}${unit}`),
-        make("td", { class: "number" }, change === null ? "–" : `${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(0)} %`));
+    const body = rows.flatMap(({ finding, index, here }) => {
+      const ofUnit = here.filter((m) => unitOf(m) === state.unit);
+      return (ofUnit.length ? ofUnit : here).map((shown) => {
+        const earlier = finding.measurements.filter((m) => m.quantity === shown.quantity && m.position < position()).sort((a, b) => b.position - a.position)[0];
+        const change = earlier && earlier.value ? 100 * (shown.value / earlier.value - 1) : null;
+        return make("tr", {},
+          make("td", {}, make("span", { class: "swatch", style: `background:${colour(index)}` }), finding.label,
+            finding.location ? make("span", { class: "muted" }, ` · ${finding.location}`) : null),
+          make("td", { class: "muted" }, words(shown.quantity)),
+          make("td", { class: "number" }, withUnit(shown.value, unitOf(shown))),
+          make("td", { class: "number" }, change === null ? "–" : `${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(0)} %`));
+      });
     });
-    fill("findings", make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "finding"),
-      make("th", { class: "number" }, (state.quantity || "").replaceAll("_", " ")), make("th", { class: "number" }, "since last"))), make("tbody", {}, ...body)));
+    fill("findings", make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "finding"), make("th", {}, "measured"),
+      make("th", { class: "number" }, "value"), make("th", { class: "number" }, "since last"))), make("tbody", {}, ...body)));
   }
 
   function drawReports() {
@@ -265,7 +287,7 @@
   }
 
   function stop() {
-    clearInterval(state.timer);
+    clearTimeout(state.timer);
     state.timer = null;
     $("play").textContent = "▶";
   }
@@ -273,8 +295,17 @@
   function play() {
     if (state.timer) return stop();
     $("play").textContent = "❚❚";
-    const many = current().kept.length;
-    state.timer = setInterval(() => go((state.point + 1) % many), many > 30 ? 60 : 700);
+    advance();
+  }
+
+  /** Loops run at the speed at which they were taken, as far as a page can; visits change slowly. */
+  function advance() {
+    const sequence = current();
+    const next = (state.point + 1) % sequence.kept.length;
+    const [here, there] = [state.point, next].map((point) => timeOf(sequence, sequence.kept[point]));
+    const taken = MILLISECONDS[sequence.unit] * (there - here);
+    const pause = taken > 0 ? Math.max(25, Math.min(1000, taken)) : isCine(sequence) ? 60 : 700;
+    state.timer = setTimeout(() => { go(next); advance(); }, pause);
   }
 
   function theme(name) {
@@ -289,7 +320,7 @@
   $("previous").addEventListener("click", () => { stop(); go(state.point - 1); });
   $("next").addEventListener("click", () => { stop(); go(state.point + 1); });
   $("play").addEventListener("click", play);
-  $("quantity").addEventListener("change", (event) => { state.quantity = event.target.value; draw(); });
+  $("quantity").addEventListener("change", (event) => { state.unit = event.target.value; draw(); });
   $("every").addEventListener("change", drawQuestions);
   $("answers").addEventListener("change", () => { drawQuestions(); drawReports(); });
   $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));

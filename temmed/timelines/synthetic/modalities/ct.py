@@ -5,7 +5,9 @@ A slice is one DICOM file; a volume is a series, a folder with a file for each s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from temmed.timelines.synthetic.anatomy import grid
 from temmed.timelines.synthetic.courses import Course, draw_course, patient_rng
 from temmed.timelines.synthetic.dicom import CT_IMAGE, Study, write_dicom
-from temmed.timelines.synthetic.lesions import coverage, sensitivities
+from temmed.timelines.synthetic.lesions import Look, coverage, sensitivities
 from temmed.timelines.synthetic.modality import Modality, Picture, Target
 from temmed.timelines.synthetic.plan import Kind, Plan
 from temmed.timelines.synthetic.questions import draw_questions
@@ -43,6 +45,7 @@ PLAN = Plan(
     visits=tuple(range(3, 9)),
     draw_anatomy=draw_chest,
     gap=75.0,
+    treated=0.8,
 )
 #: scanner -> photons counted by a detector element with nothing in the way, for pixels of `_REFERENCE` mm.
 PHOTONS = {"CT-64A": 2.5e4, "CT-128B": 4.0e4, "CT-256C": 6.5e4}
@@ -61,32 +64,40 @@ def _points(shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
     return points
 
 
-def _findings(hu: NDArray, own: Points, course: Course, position: int, spread: NDArray | float) -> NDArray:
-    """Draw the findings into ``hu``; returns the least standard error of ln(diameter) of each."""
-    errors = np.full(len(course.findings), np.nan)
-    size, spacing = hu.shape[-1], FIELD_OF_VIEW / hu.shape[-1]
+class _Shown(NamedTuple):
+    """A finding that a visit shows: its number, diameter in mm, the pixels around it and their coordinates."""
+
+    number: int
+    look: Look
+    diameter: float
+    patch: tuple[slice, ...]
+    points: list[NDArray[np.float64]]
+
+
+def _shown(course: Course, position: int, own: Points) -> Iterator[_Shown]:
     for number, finding in enumerate(course.findings):
-        diameter = float(finding.diameters[position])
-        if diameter <= 0:
-            continue
-        patch = _patch(own, finding.look.centre, diameter / 2 * 1.2 + SURROUNDINGS)
-        local = [p[patch] for p in own]
-        contrast = finding.look.contrast[0]
-        # What lies in a solid finding, such as vessels of the lung, does not add to it.
-        before = hu[patch]
-        hu[patch] = np.minimum(before + contrast * coverage(finding.look, diameter, local), np.maximum(before, 90.0))
-        if isinstance(spread, np.ndarray):
-            base, by_size, by_shape = sensitivities(finding.look, diameter, local)
-            columns = [contrast * by_size, contrast * by_shape, base, np.ones_like(base)]
-            errors[number] = coloured_error(columns, float(spread[patch].mean()), size, spacing)
-    return errors
+        diameter, centre = float(finding.diameters[position]), finding.look.centre
+        if diameter > 0:
+            reach = diameter / 2 * 1.2 + SURROUNDINGS
+            near = np.logical_and.reduce([np.abs(p - c) < reach for p, c in zip(own, centre, strict=False)])
+            patch = tuple(slice(int(index.min()), int(index.max()) + 1) for index in np.nonzero(near))
+            yield _Shown(number, finding.look, diameter, patch, [p[patch] for p in own])
 
 
-def _patch(own: Points, centre: tuple[float, ...], reach: float) -> tuple[slice, ...]:
-    """The smallest block of pixels that holds all within ``reach`` of a centre along each axis."""
-    near = np.logical_and.reduce([np.abs(p - c) < reach for p, c in zip(own, centre, strict=False)])
-    where = np.nonzero(near)
-    return tuple(slice(int(index.min()), int(index.max()) + 1) for index in where)
+def _draw(hu: NDArray[np.float64], one: _Shown) -> None:
+    before, contrast = hu[one.patch], one.look.contrast[0]
+    added = before + contrast * coverage(one.look, one.diameter, one.points)
+    # What lies in a solid finding, such as vessels of the lung, does not add to it.
+    hu[one.patch] = np.minimum(added, np.maximum(before, 90.0))
+
+
+def _error(spread: NDArray[np.float64], one: _Shown) -> float:
+    """The least standard error of ln(diameter), given the local deviation of the noise."""
+    contrast = one.look.contrast[0]
+    base, by_size, by_shape = sensitivities(one.look, one.diameter, one.points)
+    columns = [contrast * by_size, contrast * by_shape, base, np.ones_like(base)]
+    size = spread.shape[-1]
+    return coloured_error(columns, float(spread[one.patch].mean()), size, FIELD_OF_VIEW / size)
 
 
 def render_visit(
@@ -114,13 +125,16 @@ def render_visit(
     hu = render_chest(course.anatomy, own, soft, rng.uniform(25, 130), rng.normal(1, 0.06))
     height = -course.anatomy.wall[1] + shift[1] - 3.0
     hu = np.maximum(hu, -1000 + render_table(points, height, soft))
-    without = hu.copy()
-    _findings(hu, own, course, position, 0.0)
+    shown = list(_shown(course, position, own))
+    for one in shown:
+        _draw(hu, one)
     photons = PHOTONS[course.scanners[position]] * (spacing / _REFERENCE) ** 2
     slices = hu.reshape(-1, *shape[-2:])
-    made = [photon_noise(rng, np.clip(one, -1000, 3000), spacing, photons) for one in slices]
+    made = [photon_noise(rng, np.clip(image, -1000, 3000), spacing, photons) for image in slices]
     noise, spread = (np.stack(part).reshape(shape) for part in zip(*made, strict=True))
-    errors = _findings(without, own, course, position, spread)
+    errors = np.full(len(course.findings), np.nan)
+    for one in shown:
+        errors[one.number] = _error(spread, one)
     stored = np.rint(hu + noise - INTERCEPT)
     stored[np.hypot(points[0], points[1]) > FIELD_OF_VIEW / 2] = 0
     return np.clip(stored, 0, 4095).astype(np.uint16), errors

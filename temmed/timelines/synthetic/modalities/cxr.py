@@ -30,6 +30,7 @@ from temmed.timelines.synthetic.radiograph import (
     draw_thorax,
     lateral_lung,
     lungs,
+    markings,
     render_frontal,
     render_lateral,
 )
@@ -97,7 +98,12 @@ def added(
         # Places have their depth as z: it is the x of the lateral view.
         depth = PLACES[finding.location][2] - PLACES[finding.location][0]
         moved = at if view == "frontal" else [x - depth, y]
-        return contrast * _soft_tissue(finding, moved, size, aspect)
+        shown = contrast * _soft_tissue(finding, moved, size, aspect)
+        if finding.label == "nodule":
+            return shown
+        # A consolidation fills air, and ends with the lung.
+        air = sum(lungs(at, thorax, base, soft).values()) if view == "frontal" else lateral_lung(thorax, at, base, soft)
+        return shown * air
     side = -1.0 if finding.location.startswith("right") else 1.0
     if finding.label == "pleural effusion":
         if view == "lateral":
@@ -105,8 +111,8 @@ def added(
             surface = base - 40 + 1.2 * size + 14 * np.clip(-x / 90, 0, 1) ** 2
             return contrast * 0.8 * step(y - surface, 4.0) * lateral_lung(thorax, at, base, soft)
         u = np.clip((side * x - 20) / (thorax.width - 30), 0, 1.05)
-        # The surface is a meniscus: it climbs along the wall.
-        surface = diaphragm(x, side, base) * (1 - u**4) + (base - 12) * u**4 + size * (0.35 + 0.75 * u**2.5)
+        # The surface is a meniscus: it climbs along the wall, and is lost in the heart.
+        surface = diaphragm(x, side, base) * (1 - u**4) + (base - 12) * u**4 + size * (1.15 * u**1.6 - 0.05)
         return contrast * step(y - surface, 5.0) * lungs(at, thorax, base, soft)[side]
     if finding.label == "pneumothorax" and view == "frontal":
         lung = lungs(at, thorax, base, soft)[side]
@@ -117,7 +123,11 @@ def added(
             return lung * high * (1 - lungs([x + side * 0.55 * width, y + width], thorax, base, soft)[side])
 
         rim = beyond(size)
-        return contrast * rim + 0.07 * np.clip(beyond(size + max(2.0, soft)) - rim, 0, 1)
+        # Beyond the edge of the collapsed lung there are no vessels; the pleura is a thin line.
+        empty = np.nonzero(rim > 1e-6)
+        shown = contrast * rim
+        shown[empty] -= rim[empty] * markings(thorax, [x[empty], y[empty]], soft)
+        return shown + 0.07 * np.clip(beyond(size + max(2.0, soft)) - rim, 0, 1)
     return np.zeros_like(x)
 
 

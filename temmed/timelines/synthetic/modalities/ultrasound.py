@@ -23,6 +23,8 @@ from temmed.timelines.synthetic.rows import patient_id
 CHANNEL = "cine"
 #: scanner -> gain in dB.
 GAIN = {"US-A": 0.0, "US-B": 3.0, "US-C": -3.0}
+#: So many frames before the left heart the right one has contrast, and is free of it again.
+LEAD = 6
 
 
 def render_loop(seed: int, loop: Loop, size: int) -> NDArray[np.uint8]:
@@ -30,9 +32,11 @@ def render_loop(seed: int, loop: Loop, size: int) -> NDArray[np.uint8]:
     rng = patient_rng(seed, loop.index, 1)
     speckle = Speckle(rng)
     gain = GAIN[loop.scanners[0]] + rng.normal(0, 1.5)
+    # Contrast comes by way of the right heart.
+    ahead = np.concatenate([loop.contrast[LEAD:], np.repeat(loop.contrast[-1], LEAD)])
     frames = []
-    for diameter, level in zip(loop.diameters, loop.contrast, strict=True):
-        echo = echoes(loop.heart, float(diameter), loop.relaxed, float(level))
+    for diameter, level, venous in zip(loop.diameters, loop.contrast, ahead, strict=True):
+        echo = echoes(loop.heart, float(diameter), loop.relaxed, float(level), float(venous))
         frames.append(scan_convert(speckle.image(echo, float(diameter) / loop.relaxed, gain), size))
     return np.stack(frames)
 
