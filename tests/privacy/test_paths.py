@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from datetime import date, timedelta
@@ -10,9 +11,11 @@ from pathlib import Path
 import pydicom.examples
 import pytest
 
+from temmed.timelines.importers.build import mapper, silent
 from temmed.timelines.privacy.known import Known
 from temmed.timelines.privacy.paths import Names
 from temmed.timelines.privacy.run import Request, deidentify
+from temmed.timelines.privacy.scan import search_bytes
 from temmed.timelines.privacy.stand_ins import Recognising, StandIns
 from temmed.timelines.privacy.text import Scrubber
 
@@ -105,3 +108,27 @@ def test_links_pipes_and_hidden_files(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in written.values())
     assert not [name for name in written if "Doe" in name or "Jane" in name]
     assert (out / ".hidden.txt").read_text() == "Seen by Dr. [NAME]."
+
+
+@pytest.mark.parametrize(
+    ("content", "kinds"),
+    [
+        (b"\0\1Stone, Grace\xff\xff", {"bytes (name)"}),
+        ("\x00Jörg Müller-Lüders".encode(), {"bytes (name)"}),
+        ("\x00MÜLLER-LÜDERS".encode("latin-1"), {"bytes (name)"}),
+        (b"\x80\x90HX-40077\0", {"bytes (id)"}),
+        (b"\0" + b"2.25.329800735698586629295641978511506172918", {"bytes (uid)"}),
+        (b"a stone in the left kidney, 140077, Graceful Stoneware", set()),
+    ],
+)
+def test_bytes_are_searched_for_known_identifiers(content: bytes, kinds: set[str], tmp_path: Path) -> None:
+    known = Known(uids={"2.25.329800735698586629295641978511506172918"})
+    known.add_name("Stone^Grace", "one")
+    known.add_name("Müller-Lüders^Jörg", "two")
+    known.add_id("HX-40077", STAND_INS.patient("HX-40077"), "HX-40077")
+    noise = bytes(range(256)) * 20
+    (tmp_path / "a.bin").write_bytes(noise + content + noise)
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(content))
+    left = search_bytes(tmp_path, mapper(1, silent), known)
+    assert {entry.place for entry in left if entry.path == "a.bin"} == kinds
+    assert {entry.place for entry in left if entry.path == "b.json.gz"} == kinds

@@ -19,11 +19,13 @@ from temmed.timelines.privacy.stand_ins import Recognising
 from temmed.timelines.privacy.text import Scrubber
 from temmed.timelines.privacy.vocabulary import folded
 
-#: Words in bytes, in the two encodings that are written; pixels hold few by chance.
-_WORDS = ((re.compile(rb"(?:[A-Za-z]|[\xc3-\xc9][\x80-\xbf]){3,}|\d{5,}"), "utf-8"),
-          (re.compile(rb"[A-Za-z\xc0-\xff]{3,}"), "latin-1"))  # fmt: skip
-#: Runs that may be text.
-_RUNS = re.compile(rb"[\x20-\x7e\x80-\xff]{5,}")
+#: Words in bytes, in the two encodings that are written.
+_WORDS = (
+    (re.compile(rb"(?:[A-Za-z]|[\xc3-\xc9][\x80-\xbf]){4,}|\d{5,}"), "utf-8"),
+    (re.compile(rb"[A-Za-z\xc0-\xff]{5,}"), "latin-1"),
+)
+#: Bytes on either side of a word that may be the rest of an identifier.
+_AROUND = 64
 _UID = re.compile(rb"2\.25\.\d{10,39}|[0-2](?:\.\d+){5,}")
 _LEAST = 6
 
@@ -154,21 +156,20 @@ class _Search:
 
     def _search(self, content: bytes) -> Counter[str]:
         counts = Counter({"uid": sum(match.group().decode() in self.known.uids for match in _UID.finditer(content))})
-        if not self._may_hold(content):
-            return +counts
-        for match in _RUNS.finditer(content):
-            for text in {match.group().decode("latin-1"), match.group().decode("utf-8", "ignore")}:
-                for span in self.known.find(text, "nobody"):
-                    # Shorter ones turn up in pixels by chance.
-                    if span.end - span.start >= _LEAST and text[span.start : span.end] != span.replacement:
-                        counts[span.kind] += 1
-        return +counts
-
-    def _may_hold(self, content: bytes) -> bool:
-        """Whether the longest word of any identifier is there: quick to tell, and seldom so."""
         for pattern, encoding in _WORDS:
             for word in set(pattern.findall(content)):
                 text = folded(word.decode(encoding))
                 if text in self.words or text.lstrip("0") in self.words:
-                    return True
-        return False
+                    counts += self._around(content, word, encoding)
+        return +counts
+
+    def _around(self, content: bytes, word: bytes, encoding: str) -> Counter[str]:
+        """The identifiers that a word is a part of, wherever it stands."""
+        counts: Counter[str] = Counter()
+        for match in re.finditer(re.escape(word), content):
+            text = content[max(0, match.start() - _AROUND) : match.end() + _AROUND].decode(encoding, "ignore")
+            for span in self.known.find(text, "nobody"):
+                # Shorter ones turn up in pixels by chance.
+                if span.end - span.start >= _LEAST and text[span.start : span.end] != span.replacement:
+                    counts[span.kind] += 1
+        return counts
