@@ -400,10 +400,10 @@ DEFECTS: dict[str, Defect] = {
         cells(("boxes", 0, "x2", 40.0)), "box", "error", 1, "s0-f, position 1: 1, 1 to 40, 5"
     ),
     "image in two subsets": defect(
-        both(copied, APART), "near_duplicate_images", "error", 1, "s0, position 2 and s1, position 1: "
+        both(copied, APART), "near_duplicate_images", "error", 1, "s0, position 2 (t1) and s1, position 1 (t1): "
     ),
     "image of two patients": defect(
-        copied, "near_duplicate_images", "warning", 1, "s0, position 2 and s1, position 1: "
+        copied, "near_duplicate_images", "warning", 1, "s0, position 2 (t1) and s1, position 1 (t1): "
     ),
     "report in two subsets": defect(
         both(same_reports, APART), "near_duplicate_reports", "warning", 1, "s0-r1 of p0, s1-r1 of p1: "

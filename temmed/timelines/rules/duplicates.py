@@ -37,8 +37,9 @@ def near_duplicate_images(audit: Audit) -> Iterator[Finding]:
     pairs = pairs.assign(across=_across(audit, pairs))
 
     def text(row: Any) -> str:
-        sides = f"{row.sequence_a}, position {row.position_a} and {row.sequence_b}, position {row.position_b}"
-        return f"{sides}: {'equal' if row.likeness >= 1 else f'{row.likeness:.3f} alike'}{row.across or ''}"
+        one = f"{row.sequence_a}, position {row.position_a} ({row.channel_a})"
+        other = f"{row.sequence_b}, position {row.position_b} ({row.channel_b})"
+        return f"{one} and {other}: {'equal' if row.likeness >= 1 else f'{row.likeness:.3f} alike'}{row.across or ''}"
 
     def view(row: Any, caption: str) -> View:
         return View(caption, ((row.sequence_a, int(row.position_a)), (row.sequence_b, int(row.position_b))))
@@ -49,7 +50,7 @@ def near_duplicate_images(audit: Audit) -> Iterator[Finding]:
     yield from found_rows("near_duplicate_images", "error", message, leaked, text, view)
     rest = pairs[~pairs.index.isin(leaked.index)].astype({"across": "object"})
     rest = rest.assign(across=rest["across"].where(rest["across"].notna(), ""))
-    message = "two patients have nearly the same image: keep them on one side of a split"
+    message = "two patients have nearly the same image: keep them on one side of a split (--together duplicates)"
     yield from found_rows("near_duplicate_images", "warning", message, rest, text, view)
 
 
@@ -69,5 +70,5 @@ def near_duplicate_reports(audit: Audit) -> Iterator[Finding]:
     apart = pairs["across"].ne("")
     message = "patients in different subsets have nearly the same long report: a leak, unless it is a standard text"
     yield from found_rows("near_duplicate_reports", "warning", message, pairs[apart], text)
-    message = "two patients have nearly the same long report: keep them on one side of a split"
+    message = "two patients have nearly the same long report: keep them on one side of a split (--together duplicates)"
     yield from found_rows("near_duplicate_reports", "info", message, pairs[~apart], text)

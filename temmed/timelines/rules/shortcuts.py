@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from temmed.timelines.audit import Audit, Finding, found_rows, rule
+from temmed.timelines.audit import EXAMPLES, Audit, Finding, found_rows, rule
 from temmed.timelines.tables import named_rows
 
 _SEES = {"text": "prompt and choices", "metadata": "patient, scanner and visits"}
@@ -26,9 +26,9 @@ def guessable(audit: Audit) -> Iterator[Finding]:
         message = (
             "question families by what can be guessed without an image, cross-validated by patient; the worst first"
         )
-        examples = tuple(_text(row) for row in named_rows(families.head(5)))
         if guesses.skipped:
-            examples += (f"too few to tell: {', '.join(sorted(guesses.skipped))}",)
+            message += f"; too few questions to tell in {', '.join(sorted(guesses.skipped))}"
+        examples = tuple(_text(row) for row in named_rows(families.head(EXAMPLES)))
         data = tuple(row._asdict() for row in named_rows(families))
         yield Finding("guessable", "info", len(families) or len(guesses.skipped), message, examples, data)
 

@@ -16,8 +16,9 @@ from temmed.errors import InputError
 from temmed.timelines import duplicates
 from temmed.timelines.audit import Audit
 from temmed.timelines.folder import Timeline
+from temmed.timelines.recipe import Duplicates, Recipe
 from temmed.timelines.rules.duplicates import near_duplicate_images
-from temmed.timelines.splits import get_split, load_split, make_split
+from temmed.timelines.splits import get_split, load_split, make_split, with_duplicates
 
 Tables = dict[str, pd.DataFrame]
 
@@ -52,14 +53,16 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Timeline]:
 
 
 def test_whoever_shares_an_image_is_on_one_side_whatever_the_seed(shared: Timeline) -> None:
-    apart = 0
-    for seed in range(12):
-        free, bound = (make_split(shared, seed=seed, **words) for words in ({}, {"together": "duplicates"}))
-        side = bound.frame.set_index("patient_id")["subset"]
-        assert side["p0"] == side["p2"]
-        assert not [one for one in near_duplicate_images(Audit(shared, bound)) if one.severity == "error"]
-        apart += any(one.severity == "error" for one in near_duplicate_images(Audit(shared, free)))
-    assert apart, "without it some seeds part them"
+    together = with_duplicates(shared, Recipe(together="duplicates")).together
+    assert together == Duplicates(shared.meta.fingerprint, (("p0", "p2"),))
+    parted = []
+    for seed in range(20):
+        free, bound = (make_split(shared, seed=seed, **words) for words in ({}, {"together": together}))
+        sides = [split.frame.set_index("patient_id")["subset"] for split in (free, bound)]
+        assert sides[1]["p0"] == sides[1]["p2"]
+        parted += [(free, bound)] if sides[0]["p0"] != sides[0]["p2"] else []
+    severities = [{one.severity for one in near_duplicate_images(Audit(shared, split))} for split in parted[0]]
+    assert severities == [{"error"}, {"warning"}]
 
 
 def test_the_groups_are_recorded_and_images_read_once(shared: Timeline, searches: list[Timeline]) -> None:
@@ -101,10 +104,9 @@ def test_reports_count_as_well(root: Path, tables: Tables, replace_table: Callab
     text = " ".join(f"word{number}" for number in range(40))
     tables["reports"].loc[tables["reports"]["report_id"].isin(["s1-r0", "s3-r2"]), "text"] = text
     replace_table(root, "reports", tables["reports"])
-    for seed in range(6):
-        split = make_split(Timeline.open(root), seed=seed, together="duplicates")
-        side = split.frame.set_index("patient_id")["subset"]
-        assert side["p1"] == side["p3"]
+    found = with_duplicates(Timeline.open(root), Recipe(together="duplicates")).together
+    assert isinstance(found, Duplicates)
+    assert found.groups == (("p1", "p3"),)
 
 
 def test_folds_of_the_command_share_one_search(shared: Timeline, searches: list[Timeline]) -> None:
