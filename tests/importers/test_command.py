@@ -179,6 +179,7 @@ def test_bad_targets(running: Running, tmp_path: Path, echo: Path) -> None:
     [
         ("--limit", 0, "a number of at least 1"),
         ("--workers", -1, "a number of at least 1"),
+        ("--workers", 0, "a number of at least 1"),
         ("--frame-seconds", 0, "seconds above 0"),
         ("--questions", "absent.csv", "absent.csv"),
     ],

@@ -120,7 +120,16 @@ def _command(importer: Importer) -> TyperCommand:
         request = Request(
             source=source,
             target=out,
-            options=Options(modality, keep_ids, pseudonym_key, frame_seconds, limit, workers or processors(), images),
+            options=Options(
+                modality=modality,
+                keep_ids=keep_ids,
+                key=pseudonym_key,
+                frame_seconds=frame_seconds,
+                limit=limit,
+                # Not `or`: 0 is refused like any other number below 1.
+                workers=processors() if workers is None else workers,
+                images=images,
+            ),
             questions=questions,
             events=events,
             reference=not copy,
