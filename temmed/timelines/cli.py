@@ -377,3 +377,5 @@ if find_spec("temmed.timelines.importers") is not None and find_spec("temmed.tim
     app.add_typer(import_module("temmed.timelines.importers.cli").app, name="import")
 if find_spec("temmed.timelines.privacy") is not None:
     import_module("temmed.timelines.privacy.cli").register(app)
+if find_spec("temmed.timelines.implant") is not None:
+    import_module("temmed.timelines.implant.cli").register(app)

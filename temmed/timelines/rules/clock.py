@@ -65,7 +65,8 @@ def event_outside(audit: Audit) -> Iterator[Finding]:
 def _events(audit: Audit) -> pd.DataFrame:
     last = audit.timeline.table("timepoints").groupby("sequence_id")["time"].max()
     events = audit.timeline.table("events")
-    return events.assign(last=events["sequence_id"].map(last))
+    # Without events there is nothing to tell the type from.
+    return events.assign(last=events["sequence_id"].map(last).astype("float64"))
 
 
 @rule
