@@ -13,8 +13,7 @@ import pytest
 from pydicom import examples
 
 from temmed.timelines.folder import Timeline, write_timeline
-from temmed.timelines.implant import implant
-from temmed.timelines.implant.build import Outcome
+from temmed.timelines.implant.build import Outcome, implant
 from temmed.timelines.implant.plan import Drawn, draw
 from temmed.timelines.implant.scene import Scene, Task
 from temmed.timelines.importers.build import Request, run_import

@@ -16,8 +16,7 @@ from temmed.cli import app
 from temmed.errors import InputError
 from temmed.timelines.audit import audit, has_errors
 from temmed.timelines.folder import Timeline
-from temmed.timelines.implant import implant
-from temmed.timelines.implant.build import Outcome
+from temmed.timelines.implant.build import Outcome, implant
 from temmed.timelines.pixels import read_frames
 from temmed.timelines.schema import horizon_bin
 from temmed.timelines.splits import make_split

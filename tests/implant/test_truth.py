@@ -103,7 +103,7 @@ def test_inside_changes_as_the_course_says(case: Callable[[str], Case], kind: st
         assert 0.6 < typical / amplitude < 1.4
         # The size at half the height, measured back without knowing the mask: radius of as large a disc (ball).
         change *= np.sign(typical)
-        label, _ = ndimage.label(change > INSIDE * np.percentile(change[inside], 75))
+        label, _ = ndimage.label(change > INSIDE * np.percentile(change[inside], 90))
         nearby = np.unique(label[inside])
         sizes = np.array([np.isin(label, nearby[nearby > 0]).sum(), inside.sum()])
         radii = np.sqrt(sizes / np.pi) if inside.ndim == 2 else np.cbrt(sizes * 0.75 / np.pi)

@@ -37,7 +37,7 @@ def implant(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a timeline folder that is there.")] = False,
 ) -> None:
     """Put findings that change over time into real images: semi-synthetic data with exact truth."""
-    from temmed.timelines.implant import implant as run
+    from temmed.timelines.implant.build import implant as run
 
     outcome = run(
         source,
