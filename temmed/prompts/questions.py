@@ -4,7 +4,8 @@ Each template has several phrasings. A phrasing is filled by `render` with
 
 - ``finding``: label and place, for example ``white matter lesion in the left frontal lobe``;
 - ``first``, ``last``: the two moments compared, already in words (`time_point`, `elapsed`);
-- ``quantity``: what is measured; ``longest diameter`` by default.
+- ``quantity``: what is measured; ``longest diameter`` by default;
+- ``unit``: of what is measured; ``millimetres`` by default.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "Since it was first seen, has the {finding} progressed, regressed or remained stable?",
         "Compared with the examination that first showed it, did the {finding} progress, regress or stay stable?",
     ),
-    "measurement_prior": ("What was the {quantity} of the {finding} at {first}, in millimetres?",),
-    "measurement_current": ("What is the {quantity} of the {finding} at {last}, in millimetres?",),
-    "measurement_size": ("What is the {quantity} of the {finding} now, in millimetres?",),
+    "measurement_prior": ("What was the {quantity} of the {finding} at {first}, in {unit}?",),
+    "measurement_current": ("What is the {quantity} of the {finding} at {last}, in {unit}?",),
+    "measurement_size": ("What is the {quantity} of the {finding} now, in {unit}?",),
     "measurement_ratio": ("What is the ratio of the {quantity} of the {finding} at {last} to that at {first}?",),
     "event_appear": (
         "At which time point did the {finding} first appear?",
@@ -117,7 +118,8 @@ def render(template: str, phrasing: int, **words: str) -> str:
         'At which time point did the nodule in the left frontal lobe first appear?'
     """
     phrasings = PHRASINGS[template]
-    return phrasings[phrasing % len(phrasings)].format(**{"quantity": "longest diameter", **words})
+    usual = {"quantity": "longest diameter", "unit": "millimetres"}
+    return phrasings[phrasing % len(phrasings)].format(**{**usual, **words})
 
 
 def time_point(position: int) -> str:

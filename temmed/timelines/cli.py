@@ -10,6 +10,7 @@ import typer
 
 from temmed.timelines import cli_audit, cli_split
 from temmed.timelines.console import contents, open_console, print_grid, progress_bar
+from temmed.timelines.implant.cli import implant
 from temmed.timelines.importers import cli as importing
 from temmed.timelines.privacy import cli as privacy
 
@@ -17,6 +18,7 @@ app = typer.Typer(help="Make, look at, check and divide timeline folders.", no_a
 app.add_typer(importing.app, name="import")
 app.command()(cli_audit.audit)
 app.command()(cli_split.split)
+app.command()(implant)
 privacy.register(app)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A timeline folder.", show_default=False)]

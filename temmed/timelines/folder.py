@@ -168,18 +168,7 @@ class Timeline:
         images = images[images["sequence_id"] == sequence_id]
         if positions is not None:
             images = images[images["position"].isin(list(positions))]
-        found: list[tuple[int, str, np.ndarray]] = []
-        for path, rows in images.groupby("path", sort=False):
-            file = image_path(self.root, str(path))
-            for part in (rows[rows["frame"].isna()], rows[rows["frame"].notna()]):
-                if part.empty:
-                    continue
-                frames = None if part["frame"].isna().all() else part["frame"].astype("int64").tolist()
-                pixels = read_frames(file, frames)
-                # A file that is one image may serve several rows.
-                pixels = np.broadcast_to(pixels, (len(part), *pixels.shape[1:]))
-                found += zip(part["position"].tolist(), part["channel"].tolist(), pixels, strict=True)
-        return sorted(found, key=lambda item: item[:2])
+        return read_rows(self.root, images)
 
     def recompute_fingerprint(self) -> str:
         """The fingerprint from the image files as they are now, whatever ``dataset.json`` says."""
@@ -193,6 +182,33 @@ class Timeline:
         self.meta = replace(self.meta, fingerprint=digests.fingerprint)
         self.recorded_fingerprint = digests.fingerprint
         return digests.fingerprint
+
+
+def read_rows(root: Path, images: pd.DataFrame) -> list[tuple[int, str, np.ndarray]]:
+    """The images of some rows of the images table, of one sequence; every file is read once.
+
+    Args:
+        root: the folder that relative paths start from.
+        images: the rows: ``position, channel, path, frame``.
+
+    Returns:
+        (position, channel, pixels) by position and channel; pixels are ``(*spatial,)`` or ``(*spatial, 3)``.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found: list[tuple[int, str, np.ndarray]] = []
+    for path, rows in images.groupby("path", sort=False):
+        file = image_path(root, str(path))
+        for part in (rows[rows["frame"].isna()], rows[rows["frame"].notna()]):
+            if part.empty:
+                continue
+            frames = None if part["frame"].isna().all() else part["frame"].astype("int64").tolist()
+            pixels = read_frames(file, frames)
+            # A file that is one image may serve several rows.
+            pixels = np.broadcast_to(pixels, (len(part), *pixels.shape[1:]))
+            found += zip(part["position"].tolist(), part["channel"].tolist(), pixels, strict=True)
+    return sorted(found, key=lambda item: item[:2])
 
 
 def write_timeline(

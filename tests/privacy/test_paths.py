@@ -11,13 +11,14 @@ from pathlib import Path
 import pydicom.examples
 import pytest
 
-from temmed.timelines.importers.build import mapper, silent
+from temmed.timelines.importers.build import mapper
 from temmed.timelines.privacy.known import Known
 from temmed.timelines.privacy.paths import Names
 from temmed.timelines.privacy.run import Request, deidentify
 from temmed.timelines.privacy.scan import search_bytes
 from temmed.timelines.privacy.stand_ins import Recognising, StandIns
 from temmed.timelines.privacy.text import Scrubber
+from temmed.timelines.progress import silent
 
 STAND_INS = StandIns("k")
 

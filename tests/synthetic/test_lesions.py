@@ -76,3 +76,13 @@ def test_error_agrees_with_maximum_likelihood_on_simulated_images() -> None:
     # The deviation of 80 draws is known to 8 %.
     assert np.std(found) == pytest.approx(bound, rel=0.3)
     assert np.mean(found) == pytest.approx(np.log(diameter), abs=0.4 * bound)
+
+
+def test_nothing_is_drawn_beyond_the_poles_of_a_spheroid() -> None:
+    look = Look((0.0, 0.0, 0.0), aspect=0.8, angle=0.0, lobes=0.0, phase=0.0, contrast=(1.0,))
+    height = np.array([0.0, 4.0, 8.0, 12.0])
+    inside = coverage(look, 10.0, [np.zeros(4), np.zeros(4), height])
+    # The poles are at 4 mm.
+    assert inside[0] > 0.99
+    assert inside[1] == pytest.approx(0.5)
+    assert inside[2:].max() < 0.01

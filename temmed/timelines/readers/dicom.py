@@ -78,7 +78,7 @@ def study_date(path: Path) -> str | None:
         path = min((entry for entry in path.iterdir() if entry.is_file()), default=path)
     if path.is_dir() or reader_of(path) is not read or not sniff(path):
         return None
-    header = _header(path)
+    header = read_header(path)
     if header.get("LongitudinalTemporalOffsetFromEvent") is not None:
         return None
     given = (str(header.get(f"{level}Date") or "").strip() for level in ("Study", "Series", "Acquisition", "Content"))
@@ -104,7 +104,7 @@ def read(path: Path, frames: Sequence[int] | None) -> np.ndarray:
     """
     if path.is_dir():
         return _read_slices(path, frames)
-    header = _header(path)
+    header = read_header(path)
     count = frame_count(header)
     wanted = range(count) if frames is None else [int(frame) for frame in frames]
     check_frames(path, wanted, count)
@@ -177,7 +177,12 @@ def slice_heights(positions: Sequence[Sequence[float]], orientation: Sequence[fl
     return np.asarray(positions, dtype=np.float64) @ np.cross(row, column)
 
 
-def _header(path: Path) -> Dataset:
+def read_header(path: Path) -> Dataset:
+    """The header of a DICOM file, without the pixels.
+
+    Raises:
+        InputError: the file is no DICOM file, or damaged.
+    """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
@@ -213,7 +218,7 @@ def _read_slices(folder: Path, frames: Sequence[int] | None) -> np.ndarray:
         raise InputError("no frame number", "one", str(folder), "A folder of slices is one image: leave `frame` empty.")
     if not files:
         raise InputError("a folder of DICOM slices", "an empty folder", str(folder), "Import the data again.")
-    headers = [_header(file) for file in files]
+    headers = [read_header(file) for file in files]
     slices = [read(file, [0])[0] for file in files]
     shapes = sorted({image.shape for image in slices})
     if len(shapes) > 1:

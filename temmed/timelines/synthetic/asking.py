@@ -14,6 +14,9 @@ COLUMNS = [
     "evidence_kind", "names_position", "horizon_steps", "horizon_time",
 ]  # fmt: skip
 
+#: Units of sizes, as prompts name them.
+UNIT_WORDS = {"mm": "millimetres", "pixel": "pixels"}
+
 
 def question_row(
     index: int, times: NDArray[np.float64], finding: int | None, *, asked_at: int, evidence: list[int], **fields: Any

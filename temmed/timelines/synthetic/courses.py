@@ -69,7 +69,7 @@ class Course:
         age: in years at the first visit.
         site: the hospital.
         anatomy: the shape of the body part, as the modality draws it.
-        times: days since the first visit, strictly increasing; shape ``(T,)``.
+        times: since the first visit in ``time_unit``, strictly increasing; shape ``(T,)``.
         imaged: whether the visit has images; shape ``(T,)``; the first visit always has.
         scanners: name of the scanner at each visit.
         treatment: day on which therapy started, or ``None``.
@@ -77,6 +77,8 @@ class Course:
         findings: the findings.
         absent: (label, location) pairs that never occur and may be asked about.
         plan: what the patient was drawn from.
+        time_unit: of the times, as in the sequences table.
+        unit: of the diameters: ``mm``, or ``pixel`` where the size of a pixel is not known.
     """
 
     index: int
@@ -92,6 +94,8 @@ class Course:
     findings: list[Finding] = field(default_factory=list)
     absent: list[tuple[str, str]] = field(default_factory=list)
     plan: Plan = BRAIN
+    time_unit: str = "day"
+    unit: str = "mm"
 
 
 def patient_rng(seed: int, index: int, stream: int) -> np.random.Generator:
@@ -99,7 +103,7 @@ def patient_rng(seed: int, index: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, stream])
 
 
-def _diameters(
+def draw_diameters(
     rng: np.random.Generator, visits: int, shrink_from: int, sizes: tuple[float, float]
 ) -> NDArray[np.float64]:
     """Longest diameter per visit within the bounds ``sizes``, 0 where absent.
@@ -131,6 +135,12 @@ def _diameters(
     return diameters
 
 
+def draw_times(rng: np.random.Generator, visits: int, plan: Plan) -> NDArray[np.float64]:
+    """Days of the visits since the first, strictly increasing; shape ``(visits,)``."""
+    gaps = np.round(np.exp(rng.normal(np.log(plan.gap), 0.5, visits - 1))).clip(*plan.gap_bounds)
+    return np.concatenate([[0.0], np.cumsum(gaps)])
+
+
 def _look(rng: np.random.Generator, plan: Plan, label: str, location: str, volume: bool) -> Look:
     centre = np.array(plan.places[location]) + np.append(rng.uniform(-3, 3, 2), rng.uniform(-20, 20) if volume else 0.0)
     kind = plan.kinds[label]
@@ -159,8 +169,7 @@ def draw_course(seed: int, index: int, spatial_dims: int = 2, plan: Plan = BRAIN
     """
     rng = patient_rng(seed, index, 0)
     visits = plan.visits[int(rng.integers(len(plan.visits)))]
-    gaps = np.round(np.exp(rng.normal(np.log(plan.gap), 0.5, visits - 1))).clip(*plan.gap_bounds)
-    times = np.concatenate([[0.0], np.cumsum(gaps)])
+    times = draw_times(rng, visits, plan)
     imaged = rng.random(visits) >= 0.08
     imaged[0] = imaged[-1] = True
     age = float(np.round(rng.uniform(25, 80)))
@@ -195,7 +204,7 @@ def draw_course(seed: int, index: int, spatial_dims: int = 2, plan: Plan = BRAIN
                 label,
                 location,
                 _look(rng, plan, label, location, spatial_dims == 3),
-                _diameters(rng, visits, start if responds else visits, kind.sizes),
+                draw_diameters(rng, visits, start if responds else visits, kind.sizes),
                 kind.quantity,
             )
         )

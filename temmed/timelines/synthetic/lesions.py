@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-#: Edge softness in mm: the width over which the margin fades.
+#: Edge softness in mm, by default.
 MARGIN = 1.1
 
 
@@ -23,6 +23,8 @@ class Look:
         lobes: relative amplitude of a three-lobed margin.
         phase: of the lobes, in radians.
         contrast: added intensity in each channel; in MRI (T1, FLAIR), before the bias field.
+        harmonics: amplitude and phase of further lobes of the margin, four and more.
+        margin: edge softness in mm: the width over which the margin fades.
     """
 
     centre: tuple[float, float, float]
@@ -31,12 +33,17 @@ class Look:
     lobes: float
     phase: float
     contrast: tuple[float, ...]
+    harmonics: tuple[tuple[float, float], ...] = ()
+    margin: float = MARGIN
 
 
 def _outline(look: Look, angle: NDArray) -> NDArray:
     """Radius of the outline at ``angle`` (measured from the longest axis), for unit half length."""
     ellipse = look.aspect / np.sqrt((look.aspect * np.cos(angle)) ** 2 + np.sin(angle) ** 2)
-    return ellipse * (1.0 + look.lobes * np.cos(3 * angle + look.phase))
+    lobes = 1.0 + look.lobes * np.cos(3 * angle + look.phase)
+    for count, (amplitude, phase) in enumerate(look.harmonics, start=4):
+        lobes = lobes + amplitude * np.cos(count * angle + phase)
+    return ellipse * lobes
 
 
 @lru_cache(maxsize=256)
@@ -69,9 +76,12 @@ def coverage(
     outline = _outline(look, np.arctan2(dy, dx) - look.angle) * diameter / longest_chord(look)
     if len(points) == 3:
         # Out of plane the finding is a spheroid: the outline shrinks towards its poles.
-        height = (points[2] - look.centre[2]) / (0.5 * diameter * look.aspect)
+        half = 0.5 * diameter * look.aspect
+        height = (points[2] - look.centre[2]) / half
         outline = outline * np.sqrt(np.clip(1 - height**2, 0.0, None))
-    return 1.0 / (1.0 + np.exp(np.clip((in_plane - outline) / (MARGIN / 2), -40, 40)))
+        # Beyond the poles the margin fades as it does around them.
+        in_plane = np.hypot(in_plane, half * np.clip(np.abs(height) - 1, 0.0, None))
+    return 1.0 / (1.0 + np.exp(np.clip((in_plane - outline) / (look.margin / 2), -40, 40)))
 
 
 def sensitivities(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ _PAIRS = 90
 #: Frames offered beside the smallest or the largest differ from it by this share, and are at most so far apart.
 _APART, _WIDEST = 0.03, 5
 _LABEL = f"contrast in the {CHAMBER}"
+Case = TypeVar("Case")
 
 
 def _row(loop: Loop, finding: int | None, **fields: Any) -> dict[str, Any]:
@@ -158,6 +160,37 @@ def _fits(diameters: NDArray[np.float64], truth: int, frames: NDArray[np.int64],
     return bool((worse[others != truth] > _APART).all())
 
 
+def offered_moments(
+    happened: list[tuple[Case, int, int]], never: list[tuple[Case, int]], wanted: int, rng: np.random.Generator
+) -> Iterator[tuple[Case, int, int | None, list[str]]]:
+    """Choices for questions about the frame of an event: those of other cases, and never.
+
+    Args:
+        happened: case, asked frame and true frame.
+        never: case and asked frame, where it has not happened until then.
+        wanted: most questions about events that happened.
+        rng: the generator.
+
+    Yields:
+        Case, asked frame, true frame or ``None``, and the choices in their order.
+    """
+    moments = np.array([moment for _, _, moment in happened])
+    # "never" is one of the choices, and is to be right as often as each of the others.
+    count = min(len(happened), (CHOICES_PER_EVENT - 1) * len(never), wanted)
+    chosen: list[tuple[Case, int, int | None]] = [happened[k] for k in rng.permutation(len(happened))[:count]]
+    rest = rng.permutation(len(never))[: count // (CHOICES_PER_EVENT - 1)]
+    chosen += [(*never[k], None) for k in rest]
+    for case, asked, truth in chosen:
+        possible = np.unique(moments[(moments <= asked) & (moments != truth)])
+        offered = CHOICES_PER_EVENT - 1 - (truth is not None)
+        if len(possible) < offered:
+            continue
+        weight = np.array([(moments == moment).sum() for moment in possible], dtype=float)
+        others = rng.choice(possible, offered, replace=False, p=weight / weight.sum()).tolist()
+        names = [frame(int(k)) for k in [*others, *([] if truth is None else [truth])]] + [NEVER]
+        yield case, asked, truth, [names[k] for k in rng.permutation(len(names))]
+
+
 def _contrast(loops: list[Loop], rng: np.random.Generator) -> list[dict[str, Any]]:
     """When did contrast arrive, or wash out? The other frames offered are the answers of other loops."""
     found = []
@@ -171,22 +204,8 @@ def _contrast(loops: list[Loop], rng: np.random.Generator) -> list[dict[str, Any
                 happened.append((loop, asked, moment))
             elif template == "event_arrival" or (loop.arrival is not None and loop.arrival <= asked):
                 never.append((loop, asked))
-        moments = np.array([moment for _, _, moment in happened])
         wanted = PER_SEQUENCE["event"] * len(loops) // 4
-        # "never" is one of the choices, and is to be right as often as each of the others.
-        count = min(len(happened), (CHOICES_PER_EVENT - 1) * len(never), wanted)
-        chosen: list[tuple[Loop, int, int | None]] = [happened[k] for k in rng.permutation(len(happened))[:count]]
-        rest = rng.permutation(len(never))[: count // (CHOICES_PER_EVENT - 1)]
-        chosen += [(*never[k], None) for k in rest]
-        for loop, asked, truth in chosen:
-            possible = np.unique(moments[(moments <= asked) & (moments != truth)])
-            offered = CHOICES_PER_EVENT - 1 - (truth is not None)
-            if len(possible) < offered:
-                continue
-            weight = np.array([(moments == moment).sum() for moment in possible], dtype=float)
-            others = rng.choice(possible, offered, replace=False, p=weight / weight.sum()).tolist()
-            names = [frame(int(k)) for k in [*others, *([] if truth is None else [truth])]] + [NEVER]
-            choices = [names[k] for k in rng.permutation(len(names))]
+        for loop, asked, truth, choices in offered_moments(happened, never, wanted, rng):
             prompt = render(template, int(rng.integers(2)), finding=CHAMBER)
             answer = NEVER if truth is None else frame(truth)
             evidence = [] if truth is None else [truth - 1, truth]

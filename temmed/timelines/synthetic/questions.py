@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from temmed.prompts.questions import NEVER, PROGRESSION_CHOICES, elapsed, render, time_point
-from temmed.timelines.synthetic.asking import COLUMNS, question_row, size_kind
+from temmed.timelines.schema import TIME_UNITS
+from temmed.timelines.synthetic.asking import COLUMNS, UNIT_WORDS, question_row, size_kind
 from temmed.timelines.synthetic.balance import balanced
 from temmed.timelines.synthetic.courses import Course, Finding
 from temmed.timelines.synthetic.followup import comparison_questions, new_finding_questions, response_questions
@@ -46,7 +47,8 @@ def _progression_candidates(courses: list[Course]) -> pd.DataFrame:
                 common = (number, which, first, last, finding.diameters[first], size, totals[last] - size)
                 gap = course.times[last] - course.times[first]
                 rows.append((*common, gap, kind, "progression_timepoint"))
-                rows.append((*common, gap, kind, "progression_elapsed"))
+                if TIME_UNITS[course.time_unit][0] != "step":
+                    rows.append((*common, gap, kind, "progression_elapsed"))
                 if previous[last] == first:
                     rows.append((*common, gap, kind, "progression_previous"))
                 if visible[0] == first:
@@ -68,7 +70,10 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict]:
         course = courses[row.course]
         finding = course.findings[row.finding]
         if row.template == "progression_elapsed":
-            moments = (elapsed(course.times[row.first], "day"), elapsed(course.times[row.last], "day"))
+            moments = (
+                elapsed(course.times[row.first], course.time_unit),
+                elapsed(course.times[row.last], course.time_unit),
+            )
         else:
             moments = (time_point(row.first), time_point(row.last))
         rows.append(
@@ -119,7 +124,13 @@ def _measured(
 ) -> dict:
     finding = course.findings[which]
     quantity = course.plan.kinds[finding.label].words
-    words = {"finding": finding.phrase, "quantity": quantity, "first": time_point(first), "last": time_point(last)}
+    words = {
+        "finding": finding.phrase,
+        "quantity": quantity,
+        "unit": UNIT_WORDS[course.unit],
+        "first": time_point(first),
+        "last": time_point(last),
+    }
     return question_row(
         course.index,
         course.times,

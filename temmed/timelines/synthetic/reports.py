@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from temmed.timelines.schema import PROGRESSION_BOUND
+from temmed.prompts.questions import elapsed, time_point
+from temmed.timelines.schema import PROGRESSION_BOUND, TIME_UNITS
 from temmed.timelines.synthetic.courses import Course, Finding, patient_rng
 
-_WORDS = {
+WORDS = {
     "new": "is new",
     "larger": "is larger than before",
     "unchanged": "is unchanged",
     "smaller": "is smaller than before",
     "gone": "is no longer seen",
 }
-_OPPOSITE = {"new": "gone", "gone": "new", "larger": "smaller", "smaller": "larger", "unchanged": "larger"}
+OPPOSITE = {"new": "gone", "gone": "new", "larger": "smaller", "smaller": "larger", "unchanged": "larger"}
 
 
 def direction(before: float, now: float) -> str | None:
@@ -33,9 +34,25 @@ def direction(before: float, now: float) -> str | None:
     return "smaller" if ratio <= -PROGRESSION_BOUND else "unchanged"
 
 
-def _sentence(finding: Finding, words: str, now: float, word: str | None) -> str:
-    size = f", {now:.0f} mm in {words}," if now > 0 else ""
-    said = _WORDS[word] if word else "is seen"
+def opening(course: Course, position: int) -> str:
+    """The first sentence of a report: what was done, and when."""
+    if TIME_UNITS[course.time_unit][0] == "step":
+        return f"{course.plan.examination}, the one at {time_point(position)}."
+    when = elapsed(course.times[position], course.time_unit)
+    return f"{course.plan.examination}, {when} after the first examination."
+
+
+def sentence(course: Course, finding: Finding, now: float, word: str | None) -> str:
+    """What a report says of a finding.
+
+    Args:
+        course: the patient.
+        finding: which.
+        now: its size, 0 where it is absent.
+        word: a `direction`; ``None`` in a first report.
+    """
+    size = f", {now:.0f} {course.unit} in {course.plan.kinds[finding.label].words}," if now > 0 else ""
+    said = WORDS[word] if word else "is seen"
     return f"The {finding.phrase}{size} {said}."
 
 
@@ -58,13 +75,13 @@ def write_reports(course: Course, seed: int) -> tuple[list[dict[str, Any]], list
     statements: list[dict[str, Any]] = []
     for order, position in enumerate(imaged):
         before = imaged[order - 1] if order else None
-        sentences = [f"{course.plan.examination}, {course.times[position]:g} days after the first examination."]
+        sentences = [opening(course, int(position))]
         for number, finding in enumerate(course.findings):
             now = float(finding.diameters[position])
             word = direction(float(finding.diameters[before]), now) if before is not None else None
             if now <= 0 and word is None:
                 continue
-            sentences.append(_sentence(finding, course.plan.kinds[finding.label].words, now, word))
+            sentences.append(sentence(course, finding, now, word))
             if word is None:
                 continue
             free = sorted(set(course.plan.places_of(finding.label)) - taken)
@@ -72,14 +89,14 @@ def write_reports(course: Course, seed: int) -> tuple[list[dict[str, Any]], list
             flip = str(rng.choice(flips)) if rng.random() < 0.5 else None
             place, said = finding.location, word
             if flip == "direction":
-                said = _OPPOSITE[word]
+                said = OPPOSITE[word]
             elif flip == "location":
                 place = str(rng.choice(free))
             statements.append(
                 {
                     "position": int(position),
                     "finding": number,
-                    "text": f"The {finding.label} in the {place} {_WORDS[said]}.",
+                    "text": f"The {finding.label} in the {place} {WORDS[said]}.",
                     "direction": said,
                     "location": place,
                     "consistent": flip is None,

@@ -37,7 +37,7 @@ def describe_visits(course: Course, errors: NDArray[np.float64], seed: int, rows
     if course.treatment is not None:
         patient = patient_id(course.index)
         rows["treatments"].append({"patient_id": patient, "name": "therapy", "start": course.treatment})
-    _finding_rows(course, errors, rows)
+    finding_rows(course, errors, rows)
     report_rows(course.index, course.times, write_reports(course, seed), rows)
 
 
@@ -67,7 +67,8 @@ def measured(identity: str, position: int, quantity: str, value: float, unit: st
     return {"finding_id": identity, "position": position, "quantity": quantity, "value": value, "unit": unit}
 
 
-def _finding_rows(course: Course, errors: NDArray[np.float64], rows: Rows) -> None:
+def finding_rows(course: Course, errors: NDArray[np.float64], rows: Rows) -> None:
+    """Add the findings, measurements and events of a patient; arguments as of `describe_visits`."""
     sequence = sequence_id(course.index)
     imaged = np.flatnonzero(course.imaged)
     for number, finding in enumerate(course.findings):
@@ -78,7 +79,7 @@ def _finding_rows(course: Course, errors: NDArray[np.float64], rows: Rows) -> No
         seen = imaged[finding.diameters[imaged] > 0]
         for position in seen.tolist():
             size, error = finding.diameters[position], errors[number, position]
-            rows["measurements"].append(measured(identity, position, finding.quantity, size, "mm"))
+            rows["measurements"].append(measured(identity, position, finding.quantity, size, course.unit))
             if np.isfinite(error):
                 rows["measurements"].append(measured(identity, position, "log_diameter_sd", error, "1"))
         event: dict[str, str | float] = {

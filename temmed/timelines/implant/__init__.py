@@ -1,0 +1,1 @@
+"""Findings with exact truth, put into the real images of a timeline folder."""
