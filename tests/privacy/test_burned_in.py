@@ -78,6 +78,15 @@ def test_headers_tell_of_text(elements: dict[str, object], expected: int) -> Non
     assert len(by_header(header)) == expected
 
 
+def test_an_overlay_in_bits_of_the_pixels_is_warned_of() -> None:
+    header = Dataset()
+    header.Modality, header.BurnedInAnnotation = "CT", "NO"
+    header.add_new((0x6000, 0x0010), "US", 16)
+    assert by_header(header) == ["an overlay in unused bits of the pixels"]
+    header.add_new((0x6000, 0x3000), "OW", b"\0\0")
+    assert by_header(header) == [], "it has its own data, which is removed"
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (64, 64)])
 def test_flat_and_tiny_pictures_hold_none(shape: tuple[int, int]) -> None:
     assert lines_of_text(np.full(shape, 7, np.int16)) == 0

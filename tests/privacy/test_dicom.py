@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from typer.testing import Result
 
 from temmed.errors import InputError
-from temmed.timelines.privacy.dicom_profile import Profile, action_of
+from temmed.timelines.privacy.dicom_profile import Profile
+from temmed.timelines.privacy.dicom_table import action_of
 from temmed.timelines.privacy.run import Request, deidentify
 from temmed.timelines.privacy.text import Scrubber
 
@@ -85,6 +86,63 @@ def test_nothing_hides_in_sequences(depth: int, real: pydicom.FileDataset, scrub
         assert left not in text
 
 
+def test_nothing_hides_around_the_data_set(real: pydicom.FileDataset, scrubber: Scrubber, tmp_path: Path) -> None:
+    """Preamble, file meta information, overlays, curves, codes of persons, bytes behind the end."""
+    real.preamble = b"Doe^Jane".ljust(128, b"\0")
+    real.file_meta.SourceApplicationEntityTitle = real.file_meta.SendingApplicationEntityTitle = "DOE_CLINIC"
+    real.file_meta.ImplementationVersionName = "DOE 1.0"
+    real.file_meta.PrivateInformationCreatorUID, real.file_meta.PrivateInformation = "1.2.3.4.5.6", b"DoeJane "
+    for group in (0x6000, 0x601E, 0x5000):
+        real.add_new((group, 0x0022), "LO", "Doe Jane")
+        real.add_new((group, 0x3000), "OW", b"Doe Jane")
+    person = dataset(CodeValue="DOE17", CodingSchemeDesignator="99X", CodeMeaning="Doe, Jane")
+    real.ContentSequence = [dataset(PersonIdentificationCodeSequence=[person], TextValue="Mr. Doe", PersonName="Doe")]
+    real.DataSetTrailingPadding = b"Doe Jane"
+    real.PatientComments = real.ImageComments = real.AdditionalPatientHistory = "Doe"
+    profile = apply(real, scrubber)
+    real.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert b"DOE" not in (tmp_path / "a.dcm").read_bytes().upper()
+    assert profile.done["preamble", "removed"] == 1
+    again = pydicom.dcmread(tmp_path / "a.dcm")
+    assert again.file_meta.ImplementationClassUID
+    assert again.file_meta.FileMetaInformationVersion == b"\0\1"
+
+
+def test_every_kind_of_date_moves_or_goes(real: pydicom.FileDataset, scrubber: Scrubber) -> None:
+    """MIMIC's years lie beyond 2100; a range, a date without its day, and a date in a description are dates, too."""
+    from datetime import date, timedelta
+
+    shift = timedelta(days=scrubber.stand_ins.days("one"))
+    real.StudyDate, real.SeriesDate, real.ContentDate = "21500304", ["20200304", "20200305"], "202003"
+    real.FrameAcquisitionDateTime = "202003"
+    real.PatientBirthDate, real.PatientBirthTime = "19500102", "1200"
+    real.SeriesDescription = "Chest 2020-03-04"
+    apply(real, scrubber)
+    assert real.StudyDate == f"{date(2150, 3, 4) + shift:%Y%m%d}"
+    assert list(real.SeriesDate) == [f"{date(2020, 3, day) + shift:%Y%m%d}" for day in (4, 5)]
+    assert not real.ContentDate + real.FrameAcquisitionDateTime + (real.PatientBirthDate or "")
+    assert "PatientBirthTime" not in real
+    assert real.SeriesDescription == f"Chest {date(2020, 3, 4) + shift}"
+
+
+def test_files_without_a_patient_id_are_told_apart_by_name(tmp_path: Path, real: pydicom.FileDataset) -> None:
+    """Two visits of one person keep their interval."""
+    (tmp_path / "source").mkdir()
+    for number, (name, day) in enumerate(
+        [("Doe^Jane", "20200101"), ("Doe^Jane", "20200131"), ("Roe^Rick", "20200101")]
+    ):
+        real.PatientID, real.PatientName, real.PatientBirthDate, real.StudyDate = "", name, "19500102", day
+        real.SOPInstanceUID, real.StudyInstanceUID = f"1.2.3.{number}", f"1.2.4.{number}"
+        real.save_as(tmp_path / "source" / f"{number}.dcm")
+    deidentify(Request(tmp_path / "source", tmp_path / "out", key="k", look=False))
+    first, second, other = (pydicom.dcmread(tmp_path / "out" / f"{number}.dcm") for number in range(3))
+    assert first.PatientID == second.PatientID != other.PatientID
+    from datetime import datetime
+
+    days = [datetime.strptime(header.StudyDate, "%Y%m%d") for header in (first, second)]
+    assert (days[1] - days[0]).days == 30
+
+
 def test_equal_unique_ids_become_equal_ones_everywhere(real: pydicom.FileDataset, scrubber: Scrubber) -> None:
     real.ReferencedImageSequence = [dataset(ReferencedSOPInstanceUID=real.SOPInstanceUID)]
     real.FrameOfReferenceUID = real.SOPInstanceUID
@@ -135,7 +193,7 @@ def test_doing_it_again_changes_nothing_but_dates(real: pydicom.FileDataset, scr
 
 def test_every_element_of_the_table_is_known_to_this_version_of_pydicom_or_removed_by_number() -> None:
     """A table that did not load would protect nobody."""
-    from temmed.timelines.privacy.dicom_profile import _table
+    from temmed.timelines.privacy.dicom_table import _table
 
     single, repeated = _table()
     assert len(single) > 600

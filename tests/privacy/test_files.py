@@ -38,11 +38,15 @@ def test_nifti_keeps_voxels_and_geometry_and_loses_text(tmp_path: Path, suffix: 
     image = kind(voxels, np.diag([2.0, 3.0, 4.0, 1.0]))
     image.header["descrip"], image.header["aux_file"] = b"Jane Doe", b"jane.txt"
     image.header["intent_name"] = b"Doe"
+    fields = {"descrip", "aux_file", "intent_name", "extensions"}
+    for name in {"db_name", "data_type", "unused_str"} & set(image.header.structarr.dtype.names):
+        image.header[name] = b"Jane Doe"
+        fields.add(name)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, b"scanned by Jane Doe"))
     source, target = tmp_path / f"jane{suffix}", tmp_path / f"out{suffix}"
     nibabel.save(image, source)
     removed = containers.copy_nifti(source, target)
-    assert set(removed) == {"descrip", "aux_file", "intent_name", "extensions"}
+    assert set(removed) == fields
     content = gzip.decompress(target.read_bytes()) if suffix.endswith("gz") else target.read_bytes()
     assert b"oe" not in content.lower().replace(b"\0", b"")
     assert b"jane" not in target.read_bytes()
@@ -80,6 +84,33 @@ def test_png_and_jpeg_keep_pixels_and_lose_comments(tmp_path: Path) -> None:
         target.write_bytes(source.read_bytes()[:30])
         with pytest.raises(InputError):
             copy(target, tmp_path / f"d.{name}")
+
+
+def test_what_follows_the_picture_of_a_jpeg_and_other_programs_segments_go(tmp_path: Path) -> None:
+    """Cameras append a second picture with a header of its own; progressive ones have several scans."""
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x013B] = "Jane Doe"
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", progressive=True)
+    Image.fromarray(pixels).save(tmp_path / "preview.jpg", exif=exif)
+    content = (tmp_path / "a.jpg").read_bytes()
+    photoshop = b"Adobe_Photoshop2.5:Jane Doe"
+    segment = b"\xff\xed" + (len(photoshop) + 2).to_bytes(2, "big") + photoshop
+    whole = content[:2] + segment + content[2:] + (tmp_path / "preview.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole)
+    assert set(containers.copy_jpeg(tmp_path / "b.jpg", tmp_path / "c.jpg")) == {"APP13", "bytes behind its end"}
+    assert (tmp_path / "c.jpg").read_bytes() == content
+
+
+def test_packed_chunks_of_a_png_go(tmp_path: Path) -> None:
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Author", "Jane Doe", zip=True)
+    about.add_itxt("Name", "Jane Doe", zip=True)
+    image = Image.fromarray(np.zeros((4, 4), np.uint8))
+    exif = Image.Exif()
+    exif[0x013B] = "Jane Doe"
+    image.save(tmp_path / "a.png", pnginfo=about, exif=exif, icc_profile=b"Jane Doe")
+    assert set(containers.copy_png(tmp_path / "a.png", tmp_path / "b.png")) == {"zTXt", "iTXt", "eXIf", "iCCP"}
 
 
 @pytest.mark.parametrize("suffix", ["avi", "mp4"])

@@ -26,7 +26,7 @@ Running = Callable[..., Result]
 def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic folder whose patients got hospital numbers and names, and a split."""
     root = tmp_path_factory.mktemp("named") / "folder"
-    timeline = generate(root, patients=6, size=32, workers=1, progress=False)
+    timeline = generate(root, patients=4, size=32, workers=1, progress=False)
     numbers = {old: f"MRN-{700_100 + index}" for index, old in enumerate(timeline.table("patients")["patient_id"])}
 
     def rename(text: object) -> object:
@@ -45,7 +45,8 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
             frame["text"] = frame["text"] + " Dictated by Dr. Okafor on 2020-03-04."
         frame.to_parquet(path)
     meta = json.loads((root / "dataset.json").read_text())
-    meta["licence"], meta["provenance"]["source"] = "CC BY 4.0", "/home/okafor/data"
+    meta["licence"], meta["provenance"]["source"] = "CC BY 4.0", "C:\\okafor\\data"
+    meta["provenance"]["parameters"] = {"images": "/srv/okafor/scans"}
     meta["provenance"]["consent"] = "broad consent, 2019"
     (root / "dataset.json").write_text(json.dumps(meta))
     timeline = Timeline.open(root)
@@ -54,10 +55,16 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_timeline_folder_stays_one_with_the_same_times_and_images(named: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    outcome = deidentify(Request(named, out, key="k"))
-    assert outcome.left == []
+@pytest.fixture(scope="module")
+def cleaned(named: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder without identifiers."""
+    out = tmp_path_factory.mktemp("cleaned") / "out"
+    assert deidentify(Request(named, out, key="k")).left == []
+    return out
+
+
+def test_a_timeline_folder_stays_one_with_the_same_times_and_images(named: Path, cleaned: Path) -> None:
+    out = cleaned
     before, after = Timeline.open(named), Timeline.open(out)
     assert after.recorded_fingerprint == after.meta.fingerprint
     assert not has_errors(audit(Timeline.open(out, validate=False)))
@@ -85,9 +92,8 @@ def _stand_in(patient: str) -> str:
     return StandIns("k").patient(patient)
 
 
-def test_a_split_keeps_everybody_where_they_were(named: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    deidentify(Request(named, out, key="k"))
+def test_a_split_keeps_everybody_where_they_were(named: Path, cleaned: Path) -> None:
+    out = cleaned
     name = next((named / "splits").glob("*.csv")).stem
     before = load_split(named, name, Timeline.open(named)).frame
     after = load_split(out, name, Timeline.open(out)).frame
@@ -96,11 +102,21 @@ def test_a_split_keeps_everybody_where_they_were(named: Path, tmp_path: Path) ->
     )
 
 
-def test_the_same_key_gives_the_same_bytes_and_another_key_others(named: Path, tmp_path: Path) -> None:
+def test_the_same_key_gives_the_same_bytes_and_another_key_others(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    pd.DataFrame({"patient_id": ["1001"], "exam_date": ["2020-01-05"]}).to_parquet(source / "a.parquet")
     for name, key in (("a", "k"), ("b", "k"), ("c", "l")):
-        deidentify(Request(named, tmp_path / name, key=key))
-    tables = [(tmp_path / name / "patients.parquet").read_bytes() for name in "abc"]
+        deidentify(Request(source, tmp_path / name, key=key))
+    tables = [(tmp_path / name / "a.parquet").read_bytes() for name in "abc"]
     assert tables[0] == tables[1] != tables[2]
+
+
+def test_a_synthetic_folder_passes_the_scan(running: Running, tmp_path: Path) -> None:
+    """Ids that were counted up are no identifiers, and a scan that cries wolf is not read."""
+    generate(tmp_path / "folder", patients=2, size=32, workers=1, progress=False)
+    scanned = running("scan", tmp_path / "folder")
+    assert scanned.exit_code == 0, scanned.output
 
 
 def test_a_raw_folder_fails_the_scan_and_its_clean_copy_passes(running: Running, tmp_path: Path) -> None:

@@ -42,12 +42,12 @@ class _Box:
 
 def by_header(header: Dataset) -> list[str]:
     """Why a DICOM header lets one expect text in the pixels; empty when it does not, or says that there is none."""
+    reasons = ["an overlay in unused bits of the pixels"] if _overlaid(header) else []
     told = str(header.get("BurnedInAnnotation") or "").upper()
     if told == "YES":
-        return ["BurnedInAnnotation is YES"]
+        return [*reasons, "BurnedInAnnotation is YES"]
     if told == "NO":
-        return []
-    reasons = []
+        return reasons
     modality = str(header.get("Modality") or "")
     if modality in _WRITING:
         reasons.append(f"modality {modality} ({_WRITING[modality]})")
@@ -56,6 +56,12 @@ def by_header(header: Dataset) -> list[str]:
     kinds = [str(value).upper() for value in header.get("ImageType") or ()]
     reasons += [f"ImageType {kind}" for kind in kinds if kind in _SCREENS]
     return reasons
+
+
+def _overlaid(header: Dataset) -> bool:
+    """Whether an overlay has rows and no data of its own: it lies in bits of the pixels, as older devices write it."""
+    groups = {tag.group for tag in list(header.keys()) if tag.group & 0xFF01 == 0x6000}
+    return any((group, 0x0010) in header and (group, 0x3000) not in header for group in groups)
 
 
 def by_looking(path: Path, count: int | None) -> int:

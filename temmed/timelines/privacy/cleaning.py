@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from temmed.errors import InputError
 from temmed.timelines.privacy import burned_in, containers, tables
-from temmed.timelines.privacy.dates import Order
+from temmed.timelines.privacy.cells import CellCleaner
 from temmed.timelines.privacy.dicom_file import read_header, rewrite
 from temmed.timelines.privacy.dicom_profile import Profile
 from temmed.timelines.privacy.inventory import Item
+from temmed.timelines.privacy.json_files import clean_json, dump_json, load_json
 from temmed.timelines.privacy.paths import Names
-from temmed.timelines.privacy.tables import CellCleaner
 from temmed.timelines.privacy.text import Scrubber
+from temmed.timelines.privacy.text_files import read_text, write_text
 from temmed.timelines.readers.dicom import frame_count
 
 if TYPE_CHECKING:
@@ -105,17 +105,17 @@ class Cleaner:
             removed = [name for name in _COPIES[item.kind](source, out) if name.lower() not in _OWN_MARKS]
             return dict.fromkeys(((name, "removed") for name in removed), 1)
         if item.kind == "text":
-            scrubbed = self.scrubber.scrub(tables.read_text(source), item.owner)
-            tables.write_text(out, scrubbed.text)
+            scrubbed = self.scrubber.scrub(read_text(source), item.owner)
+            write_text(out, scrubbed.text)
             return {
                 (kind.removeprefix("shifted "), "shifted" if kind.startswith("shifted") else "removed"): count
                 for kind, count in scrubbed.counts.items()
             }
         if item.kind == "numbers":
-            text = tables.read_text(source)
+            text = read_text(source)
             if not _NUMBERS.fullmatch(text):
                 raise InputError("nothing but numbers", "other text", str(source), "Correct it, or --exclude it.")
-            tables.write_text(out, text)
+            write_text(out, text)
             return {}
         return self._write_table(item, source, out)
 
@@ -127,18 +127,12 @@ class Cleaner:
 
     def _write_table(self, item: Item, source: Path, out: Path) -> Mapping[tuple[str, str], int]:
         cells = CellCleaner(self.scrubber, self.names, self.owners)
-        order: Order | None = self.scrubber.order
         if item.kind == "table":
-            tables.clean_rows(source, out, cells, order, item.owner)
+            tables.clean_rows(source, out, cells, self.scrubber.order, item.owner)
         elif item.kind == "parquet":
-            tables.clean_parquet(source, out, cells, order)
+            tables.clean_parquet(source, out, cells, self.scrubber.order)
         else:
-            value = tables.clean_json(tables.load_json(source), cells, item.owner)
-            if ".jsonl" in item.path.lower():
-                text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in value)
-            else:
-                text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-            tables.write_text(out, text)
+            write_text(out, dump_json(clean_json(load_json(source), cells, item.owner), item.path))
         return cells.counts
 
     def pixels(self, item: Item, source: Path) -> tuple[str, ...]:

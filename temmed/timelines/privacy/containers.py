@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,10 @@ _DAMAGED = "Copy the file again from its source, or leave it out."
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Chunks without which a PNG is shown differently.
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT", b"gAMA")
-_NIFTI_TEXTS = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
+_NIFTI_TEXTS = ("descrip", "aux_file", "intent_name", "db_name", "data_type", "unused_str")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+#: Bytes of the segment that tells how colours are coded.
+_ADOBE = 16
 _NO_EXTENSION = b"\0\0\0\0"
 
 
@@ -95,34 +99,56 @@ def copy_png(source: Path, target: Path) -> list[str]:
 
 
 def copy_jpeg(source: Path, target: Path) -> list[str]:
-    """Copy a JPEG without comments and application data, but for the kind of its colours.
+    """Copy a JPEG up to the end of its picture, without comments and application data but for the kind of its colours.
 
     Raises:
         InputError: the file is damaged.
     """
     content = source.read_bytes()
-    end = content.rfind(b"\xff\xd9")
-    if not content.startswith(b"\xff\xd8") or end < 0:
-        raise InputError("a readable JPEG picture", "a damaged file", str(source), _DAMAGED)
     parts, removed, position = [content[:2]], [], 2
-    while position + 4 <= end and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == 0xDA:
-            break
-        length = int.from_bytes(content[position + 2 : position + 4], "big") + 2
-        segment = content[position : position + length]
-        position += length
-        if marker == 0xFE or (0xE1 <= marker <= 0xEF and not segment[4:].startswith(b"Adobe")):
-            removed.append("comment" if marker == 0xFE else f"APP{marker - 0xE0}")
-        elif marker == 0xE0:
-            # A preview picture may stand behind the 14 bytes of JFIF.
+    damaged = InputError("a readable JPEG picture", "a damaged file", str(source), _DAMAGED)
+    if not content.startswith(b"\xff\xd8"):
+        raise damaged
+    while (marker := content[position : position + 2]) != b"\xff\xd9":
+        if marker == b"\xff\xff":
+            # Filling before a marker.
+            position += 1
+            continue
+        length = int.from_bytes(content[position + 2 : position + 4], "big")
+        end = position + 2 + length
+        if marker[:1] != b"\xff" or length < 2 or end > len(content):
+            raise damaged
+        segment = content[position:end]
+        if marker == b"\xff\xda":
+            # Coded pixels go on to the next marker that is neither a stuffed byte nor a restart.
+            following = _JPEG_MARKER.search(content, end)
+            if following is None:
+                raise damaged
+            end = following.start()
+            segment = content[position:end]
+        name = _jpeg_comment(segment)
+        if name:
+            removed.append(name)
+        elif marker == b"\xff\xe0":
+            # A preview may stand behind the 14 bytes of JFIF.
             parts.append(b"\xff\xe0\0\x10" + segment[4:16] + b"\0\0")
         else:
             parts.append(segment)
-    if content[position : position + 2] != b"\xff\xda":
-        raise InputError("a readable JPEG picture", "a damaged file", str(source), _DAMAGED)
-    target.write_bytes(b"".join([*parts, content[position : end + 2]]))
-    return removed + (["bytes behind its end"] if end + 2 < len(content) else [])
+        position = end
+    target.write_bytes(b"".join([*parts, b"\xff\xd9"]))
+    # A second picture, such as a preview, may follow with comments of its own.
+    return removed + (["bytes behind its end"] if position + 2 < len(content) else [])
+
+
+def _jpeg_comment(segment: bytes) -> str:
+    """What a segment is called, if pixels can do without it."""
+    number = segment[1]
+    if number == 0xFE:
+        return "comment"
+    colours = (number == 0xE0 and segment[4:9] == b"JFIF\0") or (
+        number == 0xEE and segment[4:9] == b"Adobe" and len(segment) == _ADOBE
+    )
+    return f"APP{number - 0xE0}" if 0xE0 <= number <= 0xEF and not colours else ""
 
 
 def copy_numpy(source: Path, target: Path) -> list[str]:

@@ -22,8 +22,10 @@ _CAPITAL = "|".join(
     f"{name[:_SHORT].title()}(?:{name[_SHORT:]})?|{name[:_SHORT].upper()}(?:{name[_SHORT:].upper()})?"
     for name in _MONTHS
 )
-_YEAR = r"(?:18|19|20)\d{2}"
+#: Public sets have years up to 2210: their dates were moved ahead.
+_YEAR = r"(?:1[89]|2[0-2])\d{2}"
 _DAY = r"(?:3[01]|[12]\d|0?[1-9])"
+_ORDINAL = "st|nd|rd|th"
 _UNIT = r"(?! ?(?:mm|cm|ml|mg|kg|hu|cc|ms|cells|images|frames|%|x|×|\d|\.\d))"
 #: Dates with groups ``d``, ``m``, ``y``, or with ``first`` and ``second`` where the order of day and month is open.
 _FULL = tuple(
@@ -33,23 +35,28 @@ _FULL = tuple(
         rf"(?<![\d.])(?P<y>{_YEAR})(?P<m>0[1-9]|1[0-2])(?P<d>3[01]|[12]\d|0[1-9])(?!\d)",
         rf"(?<![\d./-])(?P<first>\d{{1,2}})(?P<gap>[-/])(?P<second>\d{{1,2}})(?P=gap)(?P<y>{_YEAR}|\d{{2}})(?![\d/-])",
         rf"(?<![\d.])(?P<first>\d{{1,2}})\.(?P<second>\d{{1,2}})\.(?P<y>{_YEAR})(?!\d)",
-        rf"(?<![\d.])(?P<d>{_DAY})(?:st|nd|rd|th)?(?: of)?[ -]?(?P<m>{_NAMES})\.?,?[ -]?(?P<y>{_YEAR}|\d{{2}})(?!\d)",
-        rf"\b(?P<m>{_NAMES})\.? {{0,2}}(?P<d>{_DAY})(?:st|nd|rd|th)?(?:,? {{1,2}}|,)(?P<y>{_YEAR})(?!\d)",
+        r"(?<![\d.])(?P<first>\d{2})\.(?P<second>\d{2})\.(?P<y>\d{2})(?![\d.]*\d)",
+        rf"(?<![\d.])(?P<d>{_DAY})(?:{_ORDINAL})?(?: of)?[ /-]?(?P<m>{_NAMES})\.?,?[ /-]?['’]?"
+        rf"(?P<y>{_YEAR}|\d{{2}})(?!\d)",
+        rf"(?<![^\W_])(?P<m>{_NAMES})\.?[ -]{{0,2}}(?P<d>{_DAY})(?:{_ORDINAL})?(?:,?[ -]{{1,2}}|,)(?P<y>{_YEAR})(?!\d)",
     )
 )
 #: Less than a whole date, which cannot be moved by days; the group ``part`` where more than that is matched.
 _PARTIAL = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"\b(?:{_CAPITAL})\.?,? {_YEAR}\b",
-        rf"(?<![\d/.])(?:0?[1-9]|1[0-2])/{_YEAR}(?![\d/])",
-        rf"\b(?:{_CAPITAL})\.? {_DAY}(?:st|nd|rd|th)?\b(?!\.\d|\s?(?i:mm|cm|ml|kg))",
-        rf"(?<![\d.]){_DAY}(?:st|nd|rd|th)?(?: of)? (?:{_CAPITAL})\b",
+        rf"(?<![^\W_])(?:{_CAPITAL})[ .,_-]{{0,2}}{_YEAR}(?!\d)",
+        rf"(?<![\d/.-]){_YEAR}[-/_](?:0[1-9]|1[0-2])(?![\d/-])",
+        rf"(?<![\d/.-])(?:(?:0?[1-9]|1[0-2])/|(?:0[1-9]|1[0-2])[.-]){_YEAR}(?![\d/-])",
+        rf"\b(?:{_CAPITAL})\.? {_DAY}(?:{_ORDINAL})?\b(?!\.\d|\s?(?i:mm|cm|ml|kg))",
+        rf"(?<![\d.]){_DAY}(?:{_ORDINAL})?(?: of)? (?:{_CAPITAL})\b",
         rf"(?i:\b(?:in|since|from|of|year|dated|until|till|by|before|after|during|early|late|mid|spring|summer|autumn|"
         rf"fall|winter)[- ]+)(?P<part>{_YEAR})\b(?i:{_UNIT})",
-        rf"(?i:\b(?:on|dated|since|until)[: ]+)(?P<part>(?:0?[1-9]|1[0-2])/{_DAY})(?![\d/])",
+        r"(?i:\b(?:on|dated|since|until|(?:study|exam|examination|films?|radiograph|cxr|ct|mri?|scan) (?:of|from))[: ]+)"
+        rf"(?P<part>(?:0?[1-9]|1[0-2])/{_DAY})(?![\d/]| (?:views?|images?|slices?|phases?|sequences?)\b)",
     )
 )
+_DIGIT = re.compile(r"\d")
 _TWO_DIGITS = 2
 #: Two-digit years up to this one belong to this century.
 _PIVOT = 69
@@ -95,6 +102,8 @@ def find(text: str, order: Order | None = None) -> Iterator[Found]:
         text: any text.
         order: of day and month where a date does not tell it; else that of another date of the text that does.
     """
+    if not _DIGIT.search(text):
+        return
     matches = [match for pattern in _FULL for match in pattern.finditer(text)]
     order = order or _told_order(matches)
     for match in matches:

@@ -1,7 +1,7 @@
-"""The Basic Application Level Confidentiality Profile of DICOM (PS3.15 Annex E) with four of its options.
+"""The Basic Application Level Confidentiality Profile of DICOM (PS3.15 Annex E) with three of its options.
 
-What is done with each attribute is read from the table that ``dicom-anonymizer`` makes from the standard; that package
-applies it to the outermost data set only, so that the walk through sequences is here. Options:
+:mod:`~temmed.timelines.privacy.dicom_table` says what is done with each attribute, at every depth of sequences.
+Options:
 
 - Retain Longitudinal Temporal Information with Modified Dates: dates move by their patient's shift.
 - Clean Descriptors: descriptions of studies and series keep their ordinary words.
@@ -14,10 +14,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from temmed.timelines.privacy import dates
+from temmed.timelines.privacy.dicom_table import EDITION, Action, action_of
+from temmed.timelines.privacy.patterns import OLDEST
 from temmed.timelines.privacy.stand_ins import moved
 from temmed.timelines.privacy.text import Scrubber
 from temmed.timelines.privacy.vocabulary import is_ordinary
@@ -26,22 +27,6 @@ if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
-Action = Literal["remove", "empty", "replace", "uid"]
-
-#: The edition of the standard that the table was made from.
-EDITION = "2026c"
-_TABLE = f"dicomfields_{EDITION}"
-_ACTIONS: dict[str, Action] = {
-    "X_TAGS": "remove",
-    "Z_TAGS": "empty",
-    "X_Z_TAGS": "empty",
-    "D_TAGS": "replace",
-    "Z_D_TAGS": "replace",
-    "X_D_TAGS": "replace",
-    "X_Z_D_TAGS": "replace",
-    "U_TAGS": "uid",
-    "X_Z_U_STAR_TAGS": "uid",
-}
 #: (code, meaning) of CID 7050 for DeidentificationMethodCodeSequence.
 OPTIONS = (
     ("113100", "Basic Application Confidentiality Profile"),
@@ -50,7 +35,7 @@ OPTIONS = (
     ("113108", "Retain Patient Characteristics Option"),
 )
 _RETAINED = ("PatientSex", "PatientSize", "PatientWeight", "PatientAge")
-_DESCRIPTORS = (
+DESCRIPTORS = (
     "AcquisitionDeviceProcessingDescription",
     "AcquisitionProtocolDescription",
     "ContrastBolusAgent",
@@ -66,39 +51,20 @@ _TEXTS = frozenset(("AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT"))
 _LONG_TEXTS = frozenset(("LT", "ST", "UT"))
 _NUMBERS = frozenset(("DS", "IS", "FD", "FL", "SS", "US", "SL", "UL", "SV", "UV"))
 _BYTES = frozenset(("OB", "OW", "OF", "OD", "OL", "OV", "UN"))
-#: Groups whose bytes are pixels, waveforms, or tables that pixels are shown with.
-_PIXEL_GROUPS = (0x0028, 0x5400, 0x7FE0)
+#: Groups whose bytes are pixels, waveforms, spectra, or tables that pixels are shown with.
+_PIXEL_GROUPS = (0x0028, 0x5400, 0x5600, 0x7FE0)
+#: First groups of curves and of overlays, which repeat in the even groups behind them.
+_DRAWN = (0x5000, 0x6000)
+#: File meta information that the standard asks for.
+_META = (
+    "FileMetaInformationGroupLength", "FileMetaInformationVersion", "MediaStorageSOPClassUID",
+    "MediaStorageSOPInstanceUID", "TransferSyntaxUID", "ImplementationClassUID",
+)  # fmt: skip
 #: Groups of the network protocol and of file meta information, which no data set may hold.
 PROTOCOL_GROUPS = (0x0000, 0x0002)
 _REMOVED = "REMOVED"
-_OLDEST = 90
 _STANDARD_UIDS = "1.2.840.10008."
 _TOKEN = re.compile(r"[^\W\d_]+")
-
-
-@cache
-def _table() -> tuple[dict[int, Action], tuple[tuple[int, int, Action], ...]]:
-    """Actions by tag, and (tag, mask, action) of the groups that repeat."""
-    from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
-
-    single: dict[int, Action] = {}
-    repeated: list[tuple[int, int, Action]] = []
-    listed = dicom_anonymization_database_selector(_TABLE)
-    for column, action in _ACTIONS.items():
-        for group, element, *mask in listed[column]:
-            if mask:
-                repeated.append((group << 16 | element, mask[0] << 16 | mask[1], action))
-            else:
-                single[group << 16 | element] = action
-    return single, tuple(repeated)
-
-
-def action_of(tag: int) -> Action | None:
-    """What the profile does with an attribute; ``None`` where it is not in the table."""
-    single, repeated = _table()
-    if tag in single:
-        return single[tag]
-    return next((action for start, mask, action in repeated if tag & mask == start & mask), None)
 
 
 @dataclass
@@ -117,7 +83,7 @@ class Profile:
 
     def apply(self, dataset: Dataset) -> None:
         """De-identify a data set with its file meta information, in place; pixels stay as they are."""
-        self._clean(dataset)
+        self.clean(dataset)
         dataset.PatientID = dataset.PatientName = self.scrubber.stand_ins.patient(self.owner)
         dataset.PatientIdentityRemoved = "YES"
         dataset.LongitudinalTemporalInformationModified = "MODIFIED"
@@ -125,9 +91,10 @@ class Profile:
         dataset.DeidentificationMethodCodeSequence = [_code(*option) for option in OPTIONS]
         self._clean_meta(dataset)
 
-    def _clean(self, dataset: Dataset) -> None:
+    def clean(self, dataset: Dataset) -> None:
+        """De-identify the elements of a data set, or of an item of a sequence, in place."""
         for tag in list(dataset.keys()):
-            if tag.group in PROTOCOL_GROUPS or tag.is_private:
+            if tag.group in PROTOCOL_GROUPS or tag.is_private or tag.group & 0xFF00 in _DRAWN:
                 self._note(tag, "private" if tag.is_private else "removed")
                 del dataset[tag]
                 continue
@@ -157,7 +124,7 @@ class Profile:
             return None
         if name in _RETAINED:
             return self._age(element) if kind == "AS" else None
-        if name in _DESCRIPTORS:
+        if name in DESCRIPTORS:
             return self._describe(element)
         if action is not None or kind == "AS":
             return self._by_table(element, action or "remove")
@@ -180,13 +147,14 @@ class Profile:
     def _sequence(self, element: DataElement, action: Action | None) -> str | None:
         if action == "remove":
             return "removed"
-        if action == "empty":
+        # The code of a person is that person's number and name.
+        if action == "empty" or element.keyword == "PersonIdentificationCodeSequence":
             if not element.value:
                 return None
             element.value = []
             return "emptied"
         for item in element.value:
-            self._clean(item)
+            self.clean(item)
         return None
 
     def _uids(self, element: DataElement) -> str | None:
@@ -217,7 +185,7 @@ class Profile:
     def _age(self, element: DataElement) -> str | None:
         def capped(text: str) -> str:
             years = re.fullmatch(r"(\d{1,3})Y", text.strip().upper())
-            return f"{_OLDEST:03d}Y" if years and int(years[1]) > _OLDEST else text
+            return f"{OLDEST:03d}Y" if years and int(years[1]) > OLDEST else text
 
         return self._each(element, capped, "capped")
 
@@ -249,15 +217,22 @@ class Profile:
     def _clean_meta(self, dataset: Dataset) -> None:
         """Keep only what the standard asks for; the ids follow those of the data set."""
         from pydicom.dataset import FileMetaDataset
-        from pydicom.uid import UID
+        from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 
-        old = dataset.file_meta
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = old.TransferSyntaxUID
-        dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or old.MediaStorageSOPClassUID
+        old, new = dataset.file_meta, FileMetaDataset()
+        new.FileMetaInformationVersion = b"\0\1"
+        new.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+        new.TransferSyntaxUID = old.TransferSyntaxUID
+        new.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or old.MediaStorageSOPClassUID
         instance = dataset.get("SOPInstanceUID") or self._uid(str(old.MediaStorageSOPInstanceUID))
-        dataset.file_meta.MediaStorageSOPInstanceUID = UID(str(instance))
+        new.MediaStorageSOPInstanceUID = UID(str(instance))
+        for element in old:
+            if element.keyword not in _META:
+                self._note(element.tag, "removed", element)
+        dataset.file_meta = new
         # The preamble may hold anything.
+        if (dataset.preamble or b"").strip(b"\0"):
+            self.done["preamble", "removed"] += 1
         dataset.preamble = b"\0" * 128
 
     def _note(self, tag: Any, change: str, element: DataElement | None = None) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from temmed.errors import InputError
 from temmed.timelines.importers.plan import Mapper, relative, source_files
-from temmed.timelines.privacy import tables
-from temmed.timelines.privacy.columns import kind_of
-from temmed.timelines.privacy.dicom_file import Fact, facts, learn, read_header
+from temmed.timelines.privacy.dicom_file import read_header
+from temmed.timelines.privacy.facts import Told, learn, of_dicom, of_table
 from temmed.timelines.privacy.known import Known
 from temmed.timelines.privacy.paths import subject
 from temmed.timelines.privacy.stand_ins import StandIns
+from temmed.timelines.privacy.text_files import read_text
 from temmed.timelines.readers.dicom import sniff
 
 Kind = Literal["dicom", "nifti", "png", "jpeg", "numpy", "video", "table", "parquet", "json", "text", "numbers"]
@@ -89,36 +89,49 @@ def take_inventory(
         InputError: there is nothing, or a file is damaged.
     """
     result = Inventory()
-    kinds: dict[str, Kind] = {}
-    for file in source_files(source):
-        path = relative(file, source)
-        kind = _kind_of(file)
-        reason = "excluded" if any(fnmatch(path, pattern) for pattern in exclude) else "not a kind that can be cleaned"
-        if kind is None or reason == "excluded":
-            result.left_out.append((path, reason))
-        else:
-            kinds[path] = kind
+    kinds = _by_kind(source, exclude, result)
     root = source.parent if source.is_file() else source
+    told: dict[str, Told] = {}
     read = partial(_read, root=root, skip=skip_unreadable)
-    looked = [path for path, kind in kinds.items() if kind in ("dicom", "table", "parquet", "json")]
-    found = dict(
-        zip(looked, run("Reading headers and tables", read, [(path, kinds[path]) for path in looked]), strict=True)
-    )
-    for path, told in found.items():
-        if isinstance(told, str):
-            result.left_out.append((path, told))
+    looked = [(path, kind) for path, kind in kinds.items() if kind in ("dicom", "table", "parquet", "json", "text")]
+    for (path, _), found in zip(looked, run("Reading headers and tables", read, looked), strict=True):
+        if isinstance(found, str):
+            result.left_out.append((path, found))
             del kinds[path]
-    _learn(result, {path: told for path, told in found.items() if not isinstance(told, str)}, stand_ins)
-    folders = _folders({path: told[0][0] for path, told in found.items() if kinds.get(path) == "dicom"})
+        else:
+            told[path] = found
+    _learn(result, told, stand_ins)
+    owners = {path: told[path][0][0] or path for path, kind in kinds.items() if kind == "dicom"}
+    folders = _folders(owners)
     for path, kind in kinds.items():
         if kind == "nifti":
             _learn_layout(result, path, stand_ins)
     for path, kind in kinds.items():
-        own = found[path][0][0] if kind == "dicom" else _owner(result, path, folders)
+        own = owners.get(path) or _owner(result, path, folders)
         if own is None and kind == "text":
-            own = _spoken_of(result, tables.read_text(root / path))
+            own = _spoken_of(result, read_text(root / path))
         result.items.append(Item(path, kind, own))
     return result
+
+
+def _by_kind(source: Path, exclude: tuple[str, ...], result: Inventory) -> dict[str, Kind]:
+    """The kind of each file that can be cleaned, by its path; the others are noted."""
+    kinds: dict[str, Kind] = {}
+    for file in source_files(source):
+        path = relative(file, source)
+        if any(fnmatch(path, pattern) for pattern in exclude):
+            result.left_out.append((path, "excluded"))
+        elif not file.is_file():
+            result.left_out.append((path, "no file: a link to nothing, a pipe or a socket"))
+        elif (kind := _kind_of(file)) is None:
+            result.left_out.append((path, "not a kind that can be cleaned"))
+        else:
+            kinds[path] = kind
+    for folder, names, _ in os.walk(source):
+        for name in names:
+            if Path(folder, name).is_symlink():
+                result.left_out.append((relative(Path(folder, name), source), "a link to another folder"))
+    return kinds
 
 
 def _kind_of(file: Path) -> Kind | None:
@@ -134,121 +147,45 @@ def _kind_of(file: Path) -> Kind | None:
     return "dicom" if sniff(file) else None
 
 
-#: (patient, fact) of a file, the patient of each of its ids and paths; or why it is left out.
-_Told = list[tuple[str | None, Fact]]
-
-
-def _read(task: tuple[str, Kind], root: Path, skip: bool) -> _Told | str:
+def _read(task: tuple[str, Kind], root: Path, skip: bool) -> Told | str:
+    """What a file says about people; or why it is left out."""
     path, kind = task
     try:
-        if kind == "dicom":
-            return _read_dicom(root / path)
-        return list(dict.fromkeys(_read_table(root / path, kind)))
+        if kind == "text":
+            read_text(root / path)
+            return []
+        if kind != "dicom":
+            return of_table(root / path, kind)
+        header = read_header(root / path)
+        if "EncapsulatedDocument" in header:
+            return "a document inside of a DICOM file, which cannot be looked through"
+        return of_dicom(header, path)
     except InputError as error:
         if skip:
             return f"expected {error.expected}, found {error.found}"
         raise
 
 
-def _read_dicom(path: Path) -> _Told | str:
-    header = read_header(path)
-    if "EncapsulatedDocument" in header:
-        return "a document inside of a DICOM file, which cannot be looked through"
-    owner = str(header.get("PatientID") or "").strip() or f"study {header.get('StudyInstanceUID') or path.name}"
-    told: _Told = [(owner, ("owner", owner))]
-    return told + [(owner, fact) for fact in dict.fromkeys(facts(header))]
-
-
-def _read_table(path: Path, kind: Kind) -> Iterator[tuple[str | None, Fact]]:
-    if kind == "json":
-        yield from _rows_of_json(tables.load_json(path), None)
-        return
-    if kind == "table":
-        header, cells = tables.read_rows(path)
-        rows: Iterator[dict[str, str]] = (dict(zip(header, row, strict=False)) for row in cells)
-    else:
-        table = tables.read_parquet(path)
-        rows = (
-            {name: str(value) for name, value in row.items() if isinstance(value, (str, int))}
-            for row in table.to_pylist()
-        )
-    for row in rows:
-        yield from _facts_of_row(row, None)
-
-
-def _rows_of_json(value: Any, owner: str | None) -> Iterator[tuple[str | None, Fact]]:
-    if isinstance(value, list):
-        for part in value:
-            yield from _rows_of_json(part, owner)
-    elif isinstance(value, dict):
-        row = {key: str(cell) for key, cell in value.items() if isinstance(cell, (str, int))}
-        yield from _facts_of_row(row, owner)
-        own = next((tables.patient_id(cell) for key, cell in row.items() if kind_of(key) == "patient"), owner)
-        for cell in value.values():
-            if isinstance(cell, (dict, list)):
-                yield from _rows_of_json(cell, own)
-
-
-def _facts_of_row(row: dict[str, str], owner: str | None) -> Iterator[tuple[str | None, Fact]]:
-    cells = {name: cell.strip() for name, cell in row.items() if cell.strip().lower() not in tables.MISSING}
-    owner = next((tables.patient_id(cell) for name, cell in cells.items() if kind_of(name) == "patient"), owner)
-    if owner is not None:
-        yield owner, ("owner", owner)
-    persons = {}
-    for name, cell in cells.items():
-        kind = kind_of(name)
-        if kind in ("record", "key", "path") and owner is not None:
-            yield owner, ("link", cell)
-        if kind == "patient":
-            yield tables.patient_id(cell), ("patient", tables.patient_id(cell))
-        elif kind == "record":
-            yield owner, ("uid" if cell.count(".") > _LAYOUT_PARTS else "record", cell)
-        elif kind == "birth":
-            yield owner, ("birth", cell)
-        elif kind == "remove":
-            what = _removed_kind(name.lower())
-            yield owner, (what, cell)
-            if what == "name":
-                persons[name.lower()] = cell
-    family = next((cell for name, cell in persons.items() if re.search("last|family|sur", name)), None)
-    given = next((cell for name, cell in persons.items() if re.search("first|given", name)), None)
-    if family and given:
-        yield owner, ("name", f"{family}^{given}")
-
-
-def _removed_kind(name: str) -> str:
-    for kind, pattern in (
-        ("phone", "phone|mobile|fax"),
-        ("address", "address|street|city|town|county"),
-        ("place", "institution|hospital|station|employer"),
-        ("id", "ssn|insurance|zip|postal|postcode|mail"),
-    ):
-        if re.search(pattern, name):
-            return kind
-    return "name"
-
-
-def _learn(result: Inventory, found: dict[str, _Told], stand_ins: StandIns) -> None:
-    """Add every fact once."""
+def _learn(result: Inventory, found: dict[str, Told], stand_ins: StandIns) -> None:
+    """Add every fact once; an id that two patients have in common tells nothing about either."""
+    links: dict[str, set[str]] = {}
     for owner, fact in dict.fromkeys(entry for told in found.values() for entry in told):
         kind, value = fact
+        if kind == "link":
+            links.setdefault(value, set()).add(owner or "")
+            continue
         if kind == "owner":
             result.patients.add(value)
-            result.known.add_id(value, stand_ins.patient(value), value)
-        elif kind == "link":
-            result.owners.setdefault(value, owner or "")
-        elif kind == "record":
-            result.known.add_id(value, stand_ins.other(value), owner)
-        else:
-            learn(result.known, fact, owner or "", stand_ins)
+        learn(result.known, fact, owner, stand_ins)
+    result.owners = {value: next(iter(owners)) for value, owners in links.items() if len(owners) == 1}
 
 
-def _folders(owners: dict[str, str | None]) -> dict[str, str]:
+def _folders(owners: dict[str, str]) -> dict[str, str]:
     """The patient of each folder whose DICOM files are all of one."""
     found: dict[str, set[str]] = {}
     for path, owner in owners.items():
         for folder in PurePosixPath(path).parents:
-            found.setdefault(str(folder), set()).add(owner or "")
+            found.setdefault(str(folder), set()).add(owner)
     return {folder: next(iter(own)) for folder, own in found.items() if len(own) == 1 and folder != "."}
 
 

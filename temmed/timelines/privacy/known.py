@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
-from temmed.timelines.privacy.vocabulary import PARTICLES, folded, is_ordinary
+from temmed.timelines.privacy.vocabulary import PARTICLES, folded, is_ordinary, plain
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _FAMILY_GIVEN = re.compile(r"[\^,]")
@@ -43,7 +43,7 @@ class _Entry:
     kind: str
     replacement: str
     owner: str | None
-    # Also an ordinary word, such as Stone: only with a capital, and only where its patient is spoken of.
+    # Of ordinary words, such as Stone: counts only where its patient is spoken of, and one word only with a capital.
     weak: bool
 
 
@@ -116,12 +116,13 @@ class Known:
         if len(digits) >= _TELEPHONE_DIGITS:
             self._numbers.setdefault(digits, _Entry((digits,), "phone", "[PHONE]", owner, False))
 
-    def find(self, text: str, owner: str | None = None) -> Iterator[Span]:
+    def find(self, text: str, owner: str | None = None, any_case: bool = False) -> Iterator[Span]:
         """Where known identifiers stand in a text; matches may overlap.
 
         Args:
             text: any text.
             owner: whose text it is, if known: only there are names that are also words looked for.
+            any_case: take words for names in lower case, too, as in the names of files.
         """
         tokens = list(_TOKEN.finditer(text))
         lower = [folded(token.group()) for token in tokens]
@@ -132,11 +133,17 @@ class Known:
                 if tuple(lower[index:stop]) != entry.tokens or any(gap > _GAP for gap in gaps[index : stop - 1]):
                     continue
                 start, end = tokens[index].start(), tokens[stop - 1].end()
-                if entry.weak and (text[start:end].islower() or owner not in (None, entry.owner)):
+                lower_case = len(entry.tokens) == 1 and not any_case and text[start:end].islower()
+                if entry.weak and (lower_case or owner not in (None, entry.owner)):
                     continue
                 yield Span(start, end, entry.kind, entry.replacement, entry.owner)
             if word.isdigit():
                 yield from self._find_number(text, tokens, lower, gaps, index)
+
+    def longest_words(self) -> frozenset[str]:
+        """The longest word of every identifier, folded: without any of them, a text holds no identifier."""
+        words = {max(entry.tokens, key=len) for entries in self._entries.values() for entry in entries}
+        return frozenset(words | set(self._numbers))
 
     def _find_number(
         self, text: str, tokens: list[re.Match[str]], lower: list[str], gaps: list[int], index: int
@@ -166,4 +173,4 @@ class Known:
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    return tuple(folded(token) for token in _TOKEN.findall(text))
+    return tuple(folded(token) for token in _TOKEN.findall(plain(text)))

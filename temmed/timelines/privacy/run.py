@@ -13,12 +13,15 @@ from temmed import __version__
 from temmed.errors import InputError
 from temmed.files import staged_folder
 from temmed.timelines.importers.build import mapper
+from temmed.timelines.importers.plan import Mapper
 from temmed.timelines.privacy import scan as scanning
 from temmed.timelines.privacy.cleaning import Cleaned, Cleaner
 from temmed.timelines.privacy.dates import Order
-from temmed.timelines.privacy.dicom_profile import EDITION, OPTIONS
+from temmed.timelines.privacy.dicom_profile import OPTIONS
+from temmed.timelines.privacy.dicom_table import EDITION
 from temmed.timelines.privacy.inventory import LOG, MANIFEST, Inventory, Item, take_inventory
-from temmed.timelines.privacy.scan import Left, ScanResult
+from temmed.timelines.privacy.paths import Names
+from temmed.timelines.privacy.scan import Left
 from temmed.timelines.privacy.stand_ins import StandIns
 from temmed.timelines.privacy.text import Scrubber
 from temmed.timelines.progress import Progress, silent
@@ -146,7 +149,7 @@ def deidentify(request: Request, progress: Progress = silent) -> Outcome:
                 else:
                     found.left_out.append(done)
             _drop(request, outcome, staging)
-            _finish(request, root, staging, outcome)
+            _finish(request, root, staging, outcome, cleaner.names)
             outcome.left.extend(_scan(staging, request, outcome, run))
             if outcome.left:
                 raise _LeftError
@@ -194,7 +197,7 @@ def _drop(request: Request, outcome: Outcome, staging: Path) -> None:
                 outcome.dropped.append(entry.path)
 
 
-def _finish(request: Request, root: Path, staging: Path, outcome: Outcome) -> None:
+def _finish(request: Request, root: Path, staging: Path, outcome: Outcome, names: Names) -> None:
     """Write the log and the manifest; bring a timeline folder's own records in line."""
     lines = [
         {"file": entry.path, "place": place, "action": action, "count": count}
@@ -212,7 +215,7 @@ def _finish(request: Request, root: Path, staging: Path, outcome: Outcome) -> No
     if (root / "dataset.json").is_file() and (staging / "dataset.json").is_file():
         from temmed.timelines.privacy.timeline_folder import bring_in_line
 
-        bring_in_line(root, staging, manifest)
+        bring_in_line(root, staging, manifest, names)
 
 
 def _manifest(request: Request, outcome: Outcome) -> dict[str, Any]:
@@ -231,8 +234,7 @@ def _manifest(request: Request, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _scan(staging: Path, request: Request, outcome: Outcome, run: Any) -> list[Left]:
+def _scan(staging: Path, request: Request, outcome: Outcome, run: Mapper) -> list[Left]:
     """Scan what was written, with what was learned from the source."""
-    result: ScanResult = scanning.scan(staging, run, request.order, look=False)
-    written = sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
-    return result.left + scanning.search_bytes(staging, written, outcome.inventory.known)
+    result = scanning.scan(staging, run, request.order, look=False)
+    return result.left + scanning.search_bytes(staging, run, outcome.inventory.known)

@@ -6,7 +6,6 @@ import gzip
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,14 @@ from temmed.timelines.privacy.inventory import LOG, MANIFEST, Item, take_invento
 from temmed.timelines.privacy.known import Known
 from temmed.timelines.privacy.stand_ins import Recognising
 from temmed.timelines.privacy.text import Scrubber
+from temmed.timelines.privacy.vocabulary import folded
 
-#: Runs of letters and digits that may be text, in bytes that may be pixels.
-_RUNS = re.compile(rb"[\x20-\x7e\xc0-\xff]{5,}")
-_UID = re.compile(rb"[0-2](?:\.\d+){5,}")
+#: Words in bytes, in the two encodings that are written; pixels hold few by chance.
+_WORDS = ((re.compile(rb"(?:[A-Za-z]|[\xc3-\xc9][\x80-\xbf]){3,}|\d{5,}"), "utf-8"),
+          (re.compile(rb"[A-Za-z\xc0-\xff]{3,}"), "latin-1"))  # fmt: skip
+#: Runs that may be text.
+_RUNS = re.compile(rb"[\x20-\x7e\x80-\xff]{5,}")
+_UID = re.compile(rb"2\.25\.\d{10,39}|[0-2](?:\.\d+){5,}")
 _LEAST = 6
 
 
@@ -116,34 +119,52 @@ class _Scan:
         return left, self.cleaner.pixels(item, path)
 
 
-def search_bytes(root: Path, files: Iterable[str], known: Known) -> list[Left]:
-    """Look for known identifiers in the raw bytes of files, and unpacked where they are packed.
+def search_bytes(root: Path, run: Mapper, known: Known) -> list[Left]:
+    """Look for known identifiers in the names and raw bytes of files, and unpacked where they are packed.
 
     Args:
         root: the folder.
-        files: paths below it.
+        run: calls a function on every file.
         known: the identifiers of the source that the folder was made from.
     """
-    left = []
-    for path in files:
-        content = (root / path).read_bytes()
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    found = run("Searching all bytes", _Search(root, known, known.longest_words()), files)
+    return [left for lefts in found for left in lefts]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Searches one file; a plain record, so that it can be sent to a process."""
+
+    root: Path
+    known: Known
+    words: frozenset[str]
+
+    def __call__(self, path: str) -> list[Left]:
+        content = (self.root / path).read_bytes()
         counts: Counter[str] = Counter()
-        for part in (content, gzip.decompress(content)) if path.endswith(".gz") else (content,):
-            counts += _search(part, known)
-        left += [Left(path, f"bytes ({kind})", "found", count) for kind, count in counts.items()]
-        left += [Left(path, "name", "found", 1)] if _search(path.encode(), known) else []
-    return left
+        for part in (content, gzip.decompress(content)) if path.lower().endswith(".gz") else (content,):
+            counts += self._search(part)
+        left = [Left(path, f"bytes ({kind})", "found", count) for kind, count in counts.items()]
+        return left + ([Left(path, "name", "found", 1)] if self._search(path.encode()) else [])
 
+    def _search(self, content: bytes) -> Counter[str]:
+        counts = Counter({"uid": sum(match.group().decode() in self.known.uids for match in _UID.finditer(content))})
+        if not self._may_hold(content):
+            return +counts
+        for match in _RUNS.finditer(content):
+            for text in {match.group().decode("latin-1"), match.group().decode("utf-8", "ignore")}:
+                for span in self.known.find(text, "nobody"):
+                    # Shorter ones turn up in pixels by chance.
+                    if span.end - span.start >= _LEAST and text[span.start : span.end] != span.replacement:
+                        counts[span.kind] += 1
+        return +counts
 
-def _search(content: bytes, known: Known) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for run in _RUNS.finditer(content):
-        for text in {run.group().decode("latin-1"), run.group().decode("utf-8", "ignore")}:
-            for span in known.find(text, "nobody"):
-                # Shorter ones turn up in pixels by chance.
-                if span.end - span.start >= _LEAST and text[span.start : span.end] != span.replacement:
-                    counts[span.kind] += 1
-    for match in _UID.finditer(content):
-        if match.group().decode() in known.uids:
-            counts["uid"] += 1
-    return counts
+    def _may_hold(self, content: bytes) -> bool:
+        """Whether the longest word of any identifier is there: quick to tell, and seldom so."""
+        for pattern, encoding in _WORDS:
+            for word in set(pattern.findall(content)):
+                text = folded(word.decode(encoding))
+                if text in self.words or text.lstrip("0") in self.words:
+                    return True
+        return False

@@ -7,6 +7,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import ClassVar
 
 from temmed.timelines.importers.plan import pseudonym
 
@@ -14,9 +15,18 @@ from temmed.timelines.importers.plan import pseudonym
 _FEWEST_DAYS, _MOST_DAYS = 366, 3653
 #: Hexadecimal digits of a stand-in for something that is no patient: a study, a report, a word in a file's name.
 _DIGITS = 10
-#: What :class:`StandIns` writes for patients and for other things.
-WRITTEN = re.compile(r"p[0-9a-f]{12}|x[0-9a-f]{10}")
 UID_ROOT = "2.25."
+_STAND_IN = r"p[0-9a-f]{12}|x[0-9a-f]{10}"
+_PLACEHOLDER = r"\[(?:NAME|ID|PLACE|ADDRESS|PHONE|DATE|EMAIL|URL)\]"
+#: Everything that de-identification writes, as a part of a text.
+WRITTEN = re.compile(
+    rf"{_PLACEHOLDER}|(?<![0-9A-Za-z])(?:{_STAND_IN})(?![0-9A-Za-z])|(?<![\d.])2\.25\.\d{{20,39}}(?![\d.]*\d)"
+)
+#: A number that was counted up, and says nothing: ``p00041``, ``sub-01``, ``q0000012``. Initials before a number do.
+COUNTED = re.compile(
+    r"\d{1,4}|(?:q|st)\d{7}"
+    r"|(?i:[a-z]|sub|subj|subject|pat|patient|pt|case|mri|ct|us|cxr|cine)[-_]?(?:\d{1,4}|0\d{4}|00\d{3,5})"
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class StandIns:
     """
 
     key: str
+    #: What a text may hold already and keeps.
+    accepted: ClassVar[re.Pattern[str]] = re.compile(_PLACEHOLDER)
 
     def patient(self, identifier: str) -> str:
         """The pseudonym of a patient; the one that an import with this key writes."""
@@ -60,19 +72,22 @@ class StandIns:
 class Recognising(StandIns):
     """Leaves stand-ins as they are and moves no date, so that cleaning changes only what was not cleaned before.
 
+    Ids that were counted up are as good as stand-ins: published and synthetic sets have them.
+
     Attributes:
         dated: whether the dates were moved before; else they are found to be dates.
     """
 
     dated: bool = False
+    accepted = WRITTEN
 
     def patient(self, identifier: str) -> str:
-        """The identifier, if it is a stand-in."""
-        return identifier if WRITTEN.fullmatch(identifier) else super().patient(identifier)
+        """The identifier, if it tells nothing."""
+        return identifier if _tells_nothing(identifier) else super().patient(identifier)
 
     def other(self, identifier: str) -> str:
-        """The identifier, if it is a stand-in."""
-        return identifier if WRITTEN.fullmatch(identifier) else super().other(identifier)
+        """The identifier, if it tells nothing."""
+        return identifier if _tells_nothing(identifier) else super().other(identifier)
 
     def uid(self, uid: str) -> str:
         """The unique id, if it is under the root that stand-ins are made with."""
@@ -81,6 +96,10 @@ class Recognising(StandIns):
     def days(self, identifier: str) -> int:
         """No days where dates were moved before."""
         return 0 if self.dated else super().days(identifier)
+
+
+def _tells_nothing(identifier: str) -> bool:
+    return bool(WRITTEN.fullmatch(identifier) or COUNTED.fullmatch(identifier))
 
 
 def moved(day: date, days: int | None) -> date | None:

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from temmed.errors import InputError
 from temmed.timelines.folder import META_FILE, Timeline
+from temmed.timelines.privacy.paths import Names
 from temmed.timelines.splits import FOLDER, load_split, save_split
 
 
-def bring_in_line(source: Path, staging: Path, manifest: dict[str, Any]) -> None:
+def bring_in_line(source: Path, staging: Path, manifest: dict[str, Any], names: Names) -> None:
     """Write fingerprints anew, add what was done to the provenance, and carry the terms over.
 
     Args:
         source: the folder that was de-identified.
         staging: the cleaned folder.
         manifest: what was done.
+        names: cleans the name of the source.
 
     Raises:
-        InputError: an image lies outside of the source, or the cleaned tables break the format.
+        InputError: the cleaned tables break the format.
     """
     old = json.loads((source / META_FILE).read_text(encoding="utf-8"))
     path = staging / META_FILE
     meta = json.loads(path.read_text(encoding="utf-8"))
-    provenance = meta.get("provenance") or {}
-    if isinstance(provenance.get("source"), str):
-        # Where it lay says who worked on it.
-        provenance["source"] = PurePosixPath(provenance["source"]).name
-    before = old.get("provenance") or {}
+    provenance, before = meta.get("provenance") or {}, old.get("provenance") or {}
+    # Where it lay says who worked on it; this kind of path knows both slashes.
+    place = PureWindowsPath(str(before.get("source", "")))
+    if len(place.parts) > 1:
+        provenance["source"] = names.name(place.name, None)
     provenance |= {name: before[name] for name in ("licence", "license", "consent") if name in before}
     meta["licence"] = old.get("licence", "unknown") if manifest.get("licence") is None else manifest["licence"]
     for name in ("importer", "versions", "source_fingerprint"):

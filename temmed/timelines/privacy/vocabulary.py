@@ -17,7 +17,7 @@ _PLURAL = re.compile(r"(?:'s|’s|s|es)$")
 #: Endings that hardly any family name has; a word at the start of a sentence that ends so is taken for ordinary.
 _ENDINGS = re.compile(
     r"(?:tion|sion|ment|ness|ity|ous|able|ible|ally|edly|ingly|osis|itis|oma|omas|pathy|graphy|graphic|gram|scopy|"
-    r"ectomy|plasty|ostomy|emia|aemia|ular|eal|ial|ical|ized|ised|ating|ated|ured|ening|ally|ward|wards|less|ful)$"
+    r"ectomy|plasty|iasis|algia|plegia|penia|trophy|rrhagia|rrh?ea|cytosis|philia|ostomy|emia|aemia|ular|eal|ial|ical|ized|ised|ating|ated|ured|ening|ally|ward|wards|less|ful)$"
 )
 _BEGINNINGS = re.compile(
     r"^(?:multi|un|non|peri|sub|supra|infra|inter|intra|extra|hyper|hypo|pre|post|micro|macro|anti|trans|retro)"
@@ -26,6 +26,22 @@ _BEGINNINGS = re.compile(
 PARTICLES = frozenset(
     re.split(" ", "van von der den del della las los the und bin ben abu ibn mac san santa jr sr md phd dr")
 )
+
+
+#: Characters that are not seen, and spaces that are no plain ones: they would part a name, or hide that two words meet.
+_UNSEEN = {ord(letter): None for letter in "\u00ad\u200b\u200c\u200d\u2060\ufeff"} | {
+    ord(space): " " for space in "\u00a0\u2007\u2009\u202f"
+}
+
+
+def plain(text: str) -> str:
+    """A text with accents as parts of letters, plain spaces, and nothing unseen.
+
+    Examples:
+        >>> plain("Jo\u0308rg\u00a0Okafor")
+        'Jörg Okafor'
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text).translate(_UNSEEN)
 
 
 def folded(word: str) -> str:
