@@ -107,7 +107,8 @@ def test_inside_changes_as_the_course_says(case: Callable[[str], Case], kind: st
         nearby = np.unique(label[inside])
         sizes = np.array([np.isin(label, nearby[nearby > 0]).sum(), inside.sum()])
         radii = np.sqrt(sizes / np.pi) if inside.ndim == 2 else np.cbrt(sizes * 0.75 / np.pi)
-        assert abs(radii[0] - radii[1]) < 0.6
+        # To 0.6 pixels, or a tenth: the contrast is uneven on purpose.
+        assert abs(radii[0] - radii[1]) < max(0.6, 0.1 * radii[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
