@@ -45,19 +45,20 @@ def data_uris(
     Raises:
         InputError: an image cannot be read.
     """
-    row = timeline.table("sequences").set_index("sequence_id").loc[sequence]
+    sequences = timeline.table("sequences").set_index("sequence_id")
+    dims, modality = sequences["spatial_dims"].astype(int)[sequence], str(sequences["modality"][sequence])
     images: dict[str, list[tuple[int, np.ndarray]]] = {}
     for position, channel, pixels in timeline.read_images(sequence, positions=positions):
         images.setdefault(channel, []).append((position, pixels))
     found: dict[int, dict[str, str]] = {}
     size = (1, 1)
     for channel, points in images.items():
-        if int(row["spatial_dims"]) == 3:
+        if dims == 3:
             axis, index = _largest_slice(timeline, sequence, points[0][1])
             points = [
                 (position, volume.take(min(index, volume.shape[axis] - 1), axis=axis)) for position, volume in points
             ]
-        windows = _windows(channel, str(row["modality"]), [image for _, image in points])
+        windows = _windows(channel, modality, [image for _, image in points])
         for position, image in points:
             size = (image.shape[1], image.shape[0])
             slot = found.setdefault(position, {})
