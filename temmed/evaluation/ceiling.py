@@ -98,7 +98,8 @@ def asks_progression(questions: pd.DataFrame) -> NDArray[np.bool_]:
     Other questions have some of the same answers, such as "stable" by response criteria.
     """
     cells = questions["choices"]
-    return np.array([cell is not None and not isinstance(cell, float) and set(cell) == set(VERDICTS) for cell in cells])
+    told = (cell is not None and not isinstance(cell, float) and set(cell) == set(VERDICTS) for cell in cells)
+    return np.fromiter(told, dtype=bool, count=len(cells))
 
 
 def evidence_ends(questions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

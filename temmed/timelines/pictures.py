@@ -46,7 +46,7 @@ def data_uris(
         InputError: an image cannot be read.
     """
     sequences = timeline.table("sequences").set_index("sequence_id")
-    dims, modality = int(sequences["spatial_dims"][sequence]), str(sequences["modality"][sequence])
+    dims, modality = sequences["spatial_dims"].astype(int)[sequence], str(sequences["modality"][sequence])
     images: dict[str, list[tuple[int, np.ndarray]]] = {}
     for position, channel, pixels in timeline.read_images(sequence, positions=positions):
         images.setdefault(channel, []).append((position, pixels))

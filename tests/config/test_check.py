@@ -59,7 +59,7 @@ def test_the_defaults_pass(base: DictConfig) -> None:
         ("data.split.stratify", ["sex"], "Leave it out, or add data.split.by=stratified."),
         ("data.split.folds", 5, "data.split.by to be kfold, the rules that take data.split.folds, found patient"),
         ("data.split.name", "a/b", "no / or space, found 'a/b'"),
-        ("data.split.together", "nowhere.csv", "expected an existing file, found 'nowhere.csv'"),
+        ("data.split.together", "nowhere.csv", "expected an existing file, or duplicates, found 'nowhere.csv'"),
         ("data.split.few_shot", 0, "expected at least 1, found 0"),
         ("data.split.few_shot_per", "sex", "data.split.few_shot beside it"),
         ("data.inputs", "images", "expected all, text, asked_image or prior_image, found 'images'"),

@@ -29,10 +29,11 @@ _TABLES = (
 
 
 class _Chunk(NamedTuple):
-    """Some patients of one modality."""
+    """Some patients of one modality, and the shape of their images."""
 
     modality: str
     indices: range
+    shape: tuple[int, ...]
 
 
 class _Drawn(NamedTuple):
@@ -43,14 +44,14 @@ class _Drawn(NamedTuple):
     errors: np.ndarray
 
 
-def _render_chunk(staging: Path, seed: int, shape: tuple[int, ...], files: str | None, chunk: _Chunk) -> list[_Drawn]:
+def _render_chunk(staging: Path, seed: int, files: str | None, chunk: _Chunk) -> list[_Drawn]:
     """Worker: render some patients into ``staging/images``."""
     modality = find_modality(chunk.modality)
     drawn = []
     for index in chunk.indices:
-        course = modality.draw(seed, index, len(shape))
+        course = modality.draw(seed, index, len(chunk.shape))
         target = Target(staging, sequence_id(index), files or modality.files[0])
-        drawn.append(_Drawn(course, *modality.render(seed, course, shape, target)))
+        drawn.append(_Drawn(course, *modality.render(seed, course, chunk.shape, target)))
     return drawn
 
 
@@ -93,22 +94,25 @@ def generate(
     workers = processors() if workers is None else workers
     with staged_folder(root, overwrite=overwrite) as staging:
         (staging / "images").mkdir()
+        chunks = [
+            _Chunk(name, indices[k : k + _CHUNK], (size or find_modality(name).sizes[spatial_dims],) * spatial_dims)
+            for name, indices in _shares(names, patients)
+            for k in range(0, len(indices), _CHUNK)
+        ]
+        drawn: dict[str, list[_Drawn]] = {chunk.modality: [] for chunk in chunks}
+        work = partial(_render_chunk, staging, seed, files)
+        bar = tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=None if progress else True)
+        with bar, closing(map_in_processes(work, chunks, workers)) as rendered:
+            for chunk, part in zip(chunks, rendered, strict=True):
+                drawn[chunk.modality] += part
+                bar.update(len(part))
         rows: Rows = {name: [] for name in _TABLES}
         asked = []
-        with tqdm(total=patients, desc=f"Synthetic {modality}", unit="seq", disable=None if progress else True) as bar:
-            for name, indices in _shares(names, patients):
-                kind = find_modality(name)
-                shape = (size or kind.sizes[spatial_dims],) * spatial_dims
-                chunks = [_Chunk(name, indices[k : k + _CHUNK]) for k in range(0, len(indices), _CHUNK)]
-                drawn: list[_Drawn] = []
-                work = partial(_render_chunk, staging, seed, shape, files)
-                with closing(map_in_processes(work, chunks, workers)) as rendered:
-                    for chunk in rendered:
-                        drawn += chunk
-                        bar.update(len(chunk))
-                for one in drawn:
-                    _add(one, kind, seed, spatial_dims, rows)
-                asked.append(kind.ask([one.course for one in drawn], seed))
+        for name, ones in drawn.items():
+            kind = find_modality(name)
+            for one in ones:
+                _add(one, kind, seed, spatial_dims, rows)
+            asked.append(kind.ask([one.course for one in ones], seed))
         write_timeline(
             staging,
             _tables(rows, asked),

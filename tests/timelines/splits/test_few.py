@@ -34,7 +34,7 @@ def train(split: Split) -> set[str]:
 def test_fewer_are_among_more_and_the_rest_stays(
     rule: dict, per: str | None, seed: int, numbers: list[int], crowd: Crowd
 ) -> None:
-    timeline = crowd(60)
+    timeline = crowd(120)
     whole = make_split(timeline, seed=seed, **rule)
     few, more = (make_split(timeline, seed=seed, few_shot=number, few_shot_per=per, **rule) for number in numbers)
     assert train(few) <= train(more) <= train(whole)
