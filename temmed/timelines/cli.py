@@ -16,10 +16,6 @@ from temmed.timelines.privacy import cli as privacy
 
 app = typer.Typer(help="Make, look at, check and divide timeline folders.", no_args_is_help=True)
 app.add_typer(importing.app, name="import")
-app.command()(cli_audit.audit)
-app.command()(cli_split.split)
-app.command()(implant)
-privacy.register(app)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A timeline folder.", show_default=False)]
 
@@ -136,3 +132,9 @@ def view(
         path = write_viewer(timeline, out, limit=limit, sequences=sequence, progress=show)
     console = open_console()
     console.print(f"[bold green]Wrote[/] {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser.")
+
+
+app.command()(cli_audit.audit)
+app.command()(cli_split.split)
+privacy.register(app)
+app.command()(implant)

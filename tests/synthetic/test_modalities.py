@@ -12,7 +12,7 @@ import pytest
 
 from temmed.config.paths import conf_dir
 from temmed.errors import InputError
-from temmed.timelines.audit import audit, has_errors
+from temmed.timelines.audit import audit
 from temmed.timelines.folder import Timeline
 from temmed.timelines.synthetic.generate import generate
 from temmed.timelines.synthetic.modality import MIXED, find_modality, modality_names
@@ -55,9 +55,9 @@ def test_workers_change_nothing(built: Built, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_audit_finds_no_error(built: Built, name: str) -> None:
-    findings = audit(built(name))
-    assert not has_errors(findings), findings
+def test_audit_finds_nothing_but_what_can_be_guessed(built: Built, name: str) -> None:
+    found = {finding.rule for finding in audit(built(name)) if finding.severity != "info"}
+    assert found <= {"guessable"}
 
 
 @pytest.mark.parametrize("name", NAMES)

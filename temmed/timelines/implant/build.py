@@ -103,7 +103,7 @@ def implant(
         settings = _Settings(timeline.root, staging, seed, visits, findings)
         results: list[Done | _LeftOut] = []
         with (
-            tqdm(total=len(tasks), desc="Implanting", unit="seq", disable=not progress) as bar,
+            tqdm(total=len(tasks), desc="Implanting", unit="seq", disable=None if progress else True) as bar,
             closing(map_in_processes(partial(_do, settings), tasks, workers or processors())) as done,
         ):
             for result in done:

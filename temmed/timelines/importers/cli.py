@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from temmed.processes import processors
-from temmed.timelines.console import progress_bar
+from temmed.timelines.console import counted, progress_bar
 
 if TYPE_CHECKING:
     from temmed.timelines.importers.build import Outcome, Request
@@ -241,7 +241,7 @@ def _skipped(plan: Plan, source: Path, verbose: bool) -> list[str]:
 def _audit(outcome: Outcome) -> list[str]:
     counts = Counter(finding.severity for finding in outcome.findings)
     verdict = "not fit for use" if counts["error"] else "fit for use"
-    lines = [f"  audit: {verdict}: {counts['error']} errors, {counts['warning']} warnings"]
+    lines = [f"  audit: {verdict}: {counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"]
     for finding in outcome.findings:
         if finding.severity == "info":
             continue

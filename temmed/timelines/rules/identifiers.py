@@ -25,7 +25,9 @@ from temmed.timelines.validate import image_path, table_file
 #: What is looked at, spread over the folder: what an import left is in all of them, and a whole scan takes long.
 _PATIENTS, _ROWS, _FILES = 40, 200, 20
 #: What the scan says of dates, which order the visits, and of headers without the mark of a de-identification.
-_EXPECTED = ("shifted", "missing")
+_EXPECTED = ("shifted", "missing", "added")
+#: Names a program, not a person.
+_HARMLESS = ("ImplementationVersionName",)
 
 
 @rule
@@ -38,7 +40,7 @@ def identifiers(audit: Audit) -> Iterator[Finding]:
         left = _left_in_tables(timeline, tables, Path(scratch))
         if not audit.tables_only:
             left += _left_in_headers(timeline, tables["images"]["path"], Path(scratch))
-    left = [entry for entry in left if entry.action not in _EXPECTED]
+    left = [entry for entry in left if entry.action not in _EXPECTED and entry.place not in _HARMLESS]
     audit.progress("Looking for identifiers", 1, 1)
     if left:
         shown, whole = len(tables["patients"]), len(timeline.table("patients"))

@@ -96,7 +96,7 @@ def write_dicom(
     data.StudyInstanceUID = uid(*origin)
     data.SeriesInstanceUID = uid(*origin, study.description)
     data.FrameOfReferenceUID = uid(*origin, "frame of reference")
-    data.StudyID = str(study.number + 1)
+    data.StudyID = ""
     data.SeriesNumber = 1
     data.InstanceNumber = instance
     data.SamplesPerPixel = 1

@@ -20,7 +20,7 @@ from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.synthetic.modality import MIXED, Modality, Picture, Rows, Target, find_modality, modality_names
 from temmed.timelines.synthetic.rows import finding_id, patient_id, sequence_id
 
-VERSION = "1"
+VERSION = "2"
 _CHUNK = 16
 _TABLES = (
     "patients", "sequences", "timepoints", "images", "findings", "measurements", "treatments", "events", "reports",
