@@ -38,9 +38,8 @@ def test_every_phrasing_of_a_comparison_is_understood(template: str, phrasing: i
 
 def test_events_sizes_and_ratios_are_told_apart_in_every_phrasing() -> None:
     for template, phrasings in PHRASINGS.items():
-        for phrasing in phrasings:
-            words = {"finding": FINDING, "first": "time point 1", "last": "time point 2"}
-            prompt = phrasing.format(**words, quantity="longest diameter")
+        for number in range(len(phrasings)):
+            prompt = render(template, number, finding=FINDING, first="time point 1", last="time point 2")
             assert asks_for_end(prompt) == (template == "event_disappear")
             assert asks_for_ratio(prompt) == (template == "measurement_ratio")
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.privacy_corpus import CLINICAL
+from temmed.prompts.questions import PHRASINGS, render
 from temmed.timelines.privacy import dates
 from temmed.timelines.privacy.known import Known
 from temmed.timelines.privacy.stand_ins import Recognising, StandIns
@@ -116,6 +117,14 @@ def test_two_digit_years_move_in_every_form() -> None:
 def test_a_text_without_identifiers_keeps_its_spaces_and_accents() -> None:
     text = "Nodule\u00a04\u2009mm, caf\u0065\u0301-au-lait."
     assert SCRUBBER.scrub(text, "one").text == text
+
+
+@pytest.mark.parametrize("template", PHRASINGS)
+def test_built_in_questions_stay(template: str) -> None:
+    words = {"finding": "cyst in the left frontal lobe", "first": "time point 1", "last": "184 days"}
+    for phrasing in range(len(PHRASINGS[template])):
+        prompt = render(template, phrasing, **words)
+        assert Scrubber(StandIns("key")).scrub(prompt, None).text == prompt
 
 
 def test_without_a_patient_dates_are_removed() -> None:

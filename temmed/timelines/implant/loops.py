@@ -60,7 +60,7 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict[s
     table["steps"] = table["last"] - table["first"]
     table = table.assign(template="progression_frame", kind="")[asked].reset_index(drop=True)
     found = []
-    for row in named_rows(balanced(table, PER_SEQUENCE["progression"] * len(courses), rng)):
+    for row in named_rows(balanced(table, PER_SEQUENCE["progression"] * len(courses), rng, coarse=True)):
         course, first, last = courses[row.course], int(row.first), int(row.last)
         words = {"finding": course.findings[row.finding].phrase, "first": frame(first), "last": frame(last)}
         found.append(

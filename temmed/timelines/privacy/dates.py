@@ -50,7 +50,7 @@ _PARTIAL = tuple(
         rf"(?<![\d/.-])(?:(?:0?[1-9]|1[0-2])/|(?:0[1-9]|1[0-2])[.-]){_YEAR}(?![\d/-])",
         rf"\b(?:{_CAPITAL})\.? {_DAY}(?:{_ORDINAL})?\b(?!\.\d|\s?(?i:mm|cm|ml|kg))",
         rf"(?<![\d.]){_DAY}(?:{_ORDINAL})?(?: of)? (?:{_CAPITAL})\b",
-        rf"(?i:\b(?:in|since|from|of|year|dated|until|till|by|before|after|during|early|late|mid|spring|summer|autumn|"
+        rf"(?i:(?<![^\W\d_])(?:in|since|from|of|year|dated|until|till|by|before|after|during|early|late|mid|spring|summer|autumn|"
         rf"fall|winter)[- ]+)(?P<part>{_YEAR})\b(?i:{_UNIT})",
         r"(?i:\b(?:on|dated|since|until|(?:study|exam|examination|film|radiograph|cxr|ct|mri?|scan) (?:of|from))[: ]+)"
         rf"(?P<part>(?:0?[1-9]|1[0-2])/{_DAY})(?![\d/]| (?:views?|images?|slices?|phases?|sequences?)\b)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -26,8 +27,8 @@ from temmed.timelines.validate import image_path, table_file
 _PATIENTS, _ROWS, _FILES = 40, 200, 20
 #: What the scan says of dates, which order the visits, and of headers without the mark of a de-identification.
 _EXPECTED = ("shifted", "missing", "added")
-#: Names a program, not a person.
-_HARMLESS = ("ImplementationVersionName",)
+#: These name files, programs and machines. Ids of patients have a column of their own.
+_NOT_OF_PERSONS = re.compile(r"\w+UID|ImplementationVersionName|StationName|sequence_id|path")
 
 
 @rule
@@ -40,7 +41,11 @@ def identifiers(audit: Audit) -> Iterator[Finding]:
         left = _left_in_tables(timeline, tables, Path(scratch))
         if not audit.tables_only:
             left += _left_in_headers(timeline, tables["images"]["path"], Path(scratch))
-    left = [entry for entry in left if entry.action not in _EXPECTED and entry.place not in _HARMLESS]
+    left = [
+        entry
+        for entry in left
+        if entry.path != META_FILE and entry.action not in _EXPECTED and not _NOT_OF_PERSONS.fullmatch(entry.place)
+    ]
     audit.progress("Looking for identifiers", 1, 1)
     if left:
         shown, whole = len(tables["patients"]), len(timeline.table("patients"))

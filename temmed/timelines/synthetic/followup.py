@@ -231,7 +231,7 @@ def _since(
                 choices=choices,
                 answer=time_point(truth),
                 evidence=[int(imaged[imaged < truth][-1]), truth],
-                names_position=False,
+                names_position=True,
             )
         )
     return rows
