@@ -8,16 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temmed.prompts.questions import NEVER, PROGRESSION_CHOICES, frame, render
+from temmed.prompts.questions import NEVER, frame, render
 from temmed.timelines.synthetic.asking import COLUMNS, UNIT_WORDS, question_row
-from temmed.timelines.synthetic.balance import balanced
 from temmed.timelines.synthetic.courses import Course, patient_rng
-from temmed.timelines.synthetic.loop_questions import PER_SEQUENCE, offered_moments
+from temmed.timelines.synthetic.loop_questions import PER_SEQUENCE, Subject, offered_moments, progression_rows
 from temmed.timelines.synthetic.modality import Rows
-from temmed.timelines.synthetic.progression import verdict
 from temmed.timelines.synthetic.reports import OPPOSITE, WORDS, sentence
 from temmed.timelines.synthetic.rows import finding_rows, report_rows
-from temmed.timelines.tables import named_rows
 
 #: Pairs of frames of a finding from which questions are chosen.
 _PAIRS = 60
@@ -56,29 +53,12 @@ def _progression(courses: list[Course], rng: np.random.Generator) -> list[dict[s
                 rows.append((number, which, first, last, *sizes, totals[last] - sizes[1], gap))
     columns = ["course", "finding", "first", "last", "size_first", "size_last", "others", "gap"]
     table = pd.DataFrame(rows, columns=columns)
-    table["verdict"], asked = verdict(table["size_first"].to_numpy(), table["size_last"].to_numpy())
-    table["steps"] = table["last"] - table["first"]
-    table = table.assign(template="progression_frame", kind="")[asked].reset_index(drop=True)
-    found = []
-    for row in named_rows(balanced(table, PER_SEQUENCE["progression"] * len(courses), rng, coarse=True)):
-        course, first, last = courses[row.course], int(row.first), int(row.last)
-        words = {"finding": course.findings[row.finding].phrase, "first": frame(first), "last": frame(last)}
-        found.append(
-            question_row(
-                course.index,
-                course.times,
-                int(row.finding),
-                task="progression",
-                template=row.template,
-                prompt=render(row.template, int(rng.integers(2)), **words),
-                asked_at=last,
-                choices=list(PROGRESSION_CHOICES),
-                answer=PROGRESSION_CHOICES[row.verdict],
-                evidence=[first, last],
-                names_position=True,
-            )
-        )
-    return found
+
+    def subject(row: Any) -> Subject:
+        course, which = courses[row.course], int(row.finding)
+        return course.index, course.times, which, course.findings[which].phrase
+
+    return progression_rows(table, subject, len(courses), rng, coarse=True)
 
 
 def _measurement(courses: list[Course], rng: np.random.Generator) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,8 @@ _PAIRS = 90
 _APART, _WIDEST = 0.03, 5
 _LABEL = f"contrast in the {CHAMBER}"
 Case = TypeVar("Case")
+#: Number and times of a loop, number of a finding, and the finding in words.
+Subject = tuple[int, NDArray[np.float64], int, str]
 
 
 def _row(loop: Loop, finding: int | None, **fields: Any) -> dict[str, Any]:
@@ -42,18 +44,40 @@ def _progression(loops: list[Loop], rng: np.random.Generator) -> list[dict[str, 
         for first, last in np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0).tolist():
             sizes = loop.diameters[[first, last]]
             rows.append((number, first, last, *sizes, loop.times[last] - loop.times[first]))
-    table = pd.DataFrame(rows, columns=["loop", "first", "last", "size_first", "size_last", "gap"])
+    table = pd.DataFrame(rows, columns=["loop", "first", "last", "size_first", "size_last", "gap"]).assign(others=0.0)
+
+    def subject(row: Any) -> Subject:
+        loop = loops[row.loop]
+        return loop.index, loop.times, 0, CHAMBER
+
+    return progression_rows(table, subject, len(loops), rng)
+
+
+def progression_rows(
+    table: pd.DataFrame, subject: Callable[[Any], Subject], loops: int, rng: np.random.Generator, coarse: bool = False
+) -> list[dict[str, Any]]:
+    """Questions that compare two frames, balanced.
+
+    Args:
+        table: candidates: ``first, last, size_first, size_last, gap, others``, and what ``subject`` reads.
+        subject: the loop's number and times, the finding's number and the finding in words, from a candidate.
+        loops: how many there are.
+        rng: the generator.
+        coarse: as of `balanced`.
+    """
     table["verdict"], asked = verdict(table["size_first"].to_numpy(), table["size_last"].to_numpy())
     table["steps"] = table["last"] - table["first"]
-    table = table.assign(template="progression_frame", kind="", others=0.0)[asked].reset_index(drop=True)
+    table = table.assign(template="progression_frame", kind="")[asked].reset_index(drop=True)
     found = []
-    for row in named_rows(balanced(table, PER_SEQUENCE["progression"] * len(loops), rng)):
-        loop, first, last = loops[row.loop], int(row.first), int(row.last)
-        words = {"finding": CHAMBER, "first": frame(first), "last": frame(last)}
+    for row in named_rows(balanced(table, PER_SEQUENCE["progression"] * loops, rng, coarse=coarse)):
+        index, times, finding, phrase = subject(row)
+        first, last = int(row.first), int(row.last)
+        words = {"finding": phrase, "first": frame(first), "last": frame(last)}
         found.append(
-            _row(
-                loop,
-                0,
+            question_row(
+                index,
+                times,
+                finding,
                 task="progression",
                 template=row.template,
                 prompt=render(row.template, int(rng.integers(2)), **words),
