@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 from temmed.data.batch import IGNORE
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, Reports, SequenceDataset
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Question, Record, build_records
 from temmed.data.tokenizer import UNKNOWN, Tokenizer
@@ -84,7 +84,7 @@ class Asker:
     def __init__(self, checkpoint: Path, root: Path) -> None:
         self.module: TimelineModule = load_module(checkpoint)
         self.timeline = Timeline.open(root)
-        self.source = ImageSource(self.timeline, self.module.fitted.windows)
+        self.pixels = DecodedPixels(ImageSource(self.timeline, self.module.fitted.windows), self.module.fitted)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
         self.split = _whole(self.timeline)
@@ -165,7 +165,8 @@ class Asker:
         return chosen
 
     def _predict(self, records: list[Record], questions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        dataset = SequenceDataset(records, self.source, self.module.fitted, inputs=self.inputs, reports=self.reports)
+        sources = len(self.module.fitted.sources)
+        dataset = SequenceDataset(records, self.pixels, sources, inputs=self.inputs, reports=self.reports)
         loader = TimelineLoader(
             Caught(dataset), batch_size=_BATCH, collate_fn=CaughtCollator(Collator(self.reports)), shuffle=False
         )

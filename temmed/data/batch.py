@@ -31,11 +31,12 @@ def count_items(batch: TimelineBatch) -> Tensor:
 
 @dataclass
 class TimelineBatch:
-    """A batch. B sequences, T positions, C channels, Q questions, K choices, E events, R reports, L tokens.
+    """A batch. B sequences, T positions, C channels of files, Q questions, K choices, E events, R reports, L tokens.
 
     Attributes:
-        images: ``(N, C, *spatial)`` float, only images that exist, ``N = image_mask.sum()``; or frozen backbone
-            features ``(N, K, D)`` when ``is_features``.
+        images: ``(N, C, *spatial)`` in the number type of the files, only images that exist,
+            ``N = image_mask.sum()``; the model windows and normalises them (`temmed.data.pixels.Finish`). Or
+            features ``(N, K, D)`` of a frozen backbone when ``is_features``.
         frame_index: ``(N, 2)`` long: (sequence, position) of each image.
         mask: ``(B, T)`` bool, the position exists.
         image_mask: ``(B, T)`` bool, the position has an image.

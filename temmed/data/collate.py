@@ -11,6 +11,7 @@ from torch import Tensor
 
 from temmed.data.batch import IGNORE, TimelineBatch
 from temmed.data.dataset import TimelineItem
+from temmed.data.pixels import PixelStack, pack
 
 
 def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: torch.dtype) -> Tensor:
@@ -43,6 +44,14 @@ def _mask(lists: Sequence[Sized]) -> Tensor:
     return torch.tensor([len(row) for row in lists]).unsqueeze(1) > torch.arange(width)
 
 
+def _images(items: list[TimelineItem]) -> tuple[Tensor, Tensor]:
+    features = [item.pixels for item in items if isinstance(item.pixels, Tensor)]
+    if features:
+        images = torch.cat(features)
+        return images, torch.ones(len(images), items[0].sources, dtype=torch.bool)
+    return pack([item.pixels for item in items if isinstance(item.pixels, PixelStack)], items[0].sources)
+
+
 class Collator:
     """Joins items into a `TimelineBatch`.
 
@@ -64,10 +73,12 @@ class Collator:
         asked, kinds = _longest(questions), _longest(events)
         shown = [(b, p) for b, item in enumerate(items) for p in item.positions]
         image_mask = torch.zeros(batch, length, dtype=torch.bool)
-        channel_mask = torch.zeros(batch, length, items[0].channel_mask.shape[1], dtype=torch.bool)
         for b, item in enumerate(items):
             image_mask[b, item.positions] = True
-            channel_mask[b, item.positions] = item.channel_mask
+        images, present = _images(items)
+        frame_index = torch.tensor(shown, dtype=torch.long).reshape(-1, 2)
+        channel_mask = torch.zeros(batch, length, items[0].sources, dtype=torch.bool)
+        channel_mask[frame_index[:, 0], frame_index[:, 1]] = present
         choices = [[q.choices for q in row] for row in questions]
         most = max([1, *(len(c) for row in choices for c in row)])
         longest = max([1, *(len(text) for row in choices for c in row for text in c)])
@@ -80,8 +91,8 @@ class Collator:
         statement_tokens = _tokens([[s.tokens for s in row] for row in statements])
         report_tokens = _tokens([[text for text, _ in row] for row in reports])
         return TimelineBatch(
-            images=torch.cat([item.images for item in items]),
-            frame_index=torch.tensor(shown, dtype=torch.long).reshape(-1, 2),
+            images=images,
+            frame_index=frame_index,
             mask=_mask([r.times for r in records]) if length else image_mask,
             image_mask=image_mask,
             channel_mask=channel_mask,
@@ -120,5 +131,5 @@ class Collator:
             question_tasks=[[q.task for q in row] for row in questions],
             sequence_ids=[r.sequence_id for r in records],
             event_labels=[[e.label for e in row] for row in events],
-            is_features=items[0].is_features,
+            is_features=isinstance(items[0].pixels, Tensor),
         )

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.features import FeatureStore
-from temmed.data.fitted import Fitted, ValueScale, training_texts
-from temmed.data.images import ImageSource
+from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
+from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
@@ -113,32 +113,41 @@ def fit(timeline: Timeline, split: Split, size: int, windows: Mapping[str, Any] 
         for column in of_train
         for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
     )
-    channels, mean, deviation, spatial = _normalisation(ImageSource(timeline, windows), last, size)
     values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
-    return Fitted(tokenizer, channels, mean, deviation, spatial, ValueScale.fit(values), dict(windows or {}))
+    sources, spatial, moments = _look_at_images(ImageSource(timeline, windows), last, size)
+    mean, deviation = _normalisation(moments)
+    return Fitted(tokenizer, sources, mean, deviation, spatial, ValueScale.fit(values), dict(windows or {}))
 
 
-def _normalisation(
+def _look_at_images(
     source: ImageSource, last: Mapping[str, int], size: int
-) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    pixels: dict[str, list[np.ndarray]] = {}
+) -> tuple[tuple[Source, ...], tuple[int, ...], dict[str, np.ndarray]]:
+    """Sources, size, and for each channel the sum, the sum of squares and the number of the pixels of a sample."""
+    found: set[Source] = set()
+    moments: dict[str, np.ndarray] = {}
     spatial: tuple[int, ...] | None = None
     for sequence in sorted(last)[:: max(1, len(last) // _SAMPLE)]:
-        for position, found in source.read(sequence).items():
-            for channel, image in found.items():
-                if position <= last[sequence]:
-                    flat = np.asarray(image, dtype=np.float64).ravel()
-                    pixels.setdefault(channel, []).append(np.array([flat.sum(), (flat**2).sum(), flat.size]))
-                    spatial = spatial or (*(min(n, _MOST_SLICES) for n in image.shape[:-2]), size, size)
+        for images in source.read(sequence, range(last[sequence] + 1)).values():
+            for kind, image in images.items():
+                found.add(kind)
+                spatial = spatial or (*(min(n, _MOST_SLICES) for n in image.shape[:-2]), size, size)
+                for channel, window in kind.channels:
+                    flat = (image if window is None else window.apply(image)).ravel().astype(np.float64)
+                    sums = np.array([flat.sum(), (flat**2).sum(), flat.size])
+                    moments[channel] = moments.get(channel, 0) + sums
     if spatial is None:
         raise InputError(
             "images in the train subset", "none", str(source.root), "Check the images table and the split."
         )
-    channels = tuple(sorted(pixels))
-    totals = [np.sum(pixels[channel], axis=0) for channel in channels]
+    return tuple(sorted(found)), spatial, moments
+
+
+def _normalisation(moments: Mapping[str, np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the channels, in order of their names."""
+    totals = [moments[channel] for channel in sorted(moments)]
     mean = tuple(float(total / n) for total, _, n in totals)
     deviation = tuple(float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals)
-    return channels, mean, deviation, spatial
+    return mean, deviation
 
 
 class TimelineDataModule(pl.LightningDataModule):
@@ -193,14 +202,13 @@ class TimelineDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             self._datasets[key] = SequenceDataset(
                 self.records(subset),
-                ImageSource(self.timeline, self.fitted.windows),
-                self.fitted,
+                self.features or DecodedPixels(ImageSource(self.timeline, self.fitted.windows), self.fitted),
+                len(self.fitted.sources),
                 inputs=cast(Inputs, self.settings.inputs),
                 reports=cast(Any, self.settings.reports),
                 position_dropout=self.settings.position_dropout if training else 0.0,
                 max_questions=self.settings.max_questions if training else None,
                 seed=self.seed,
-                features=self.features,
             )
         return self._datasets[key]
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from temmed.data.features import FeatureStore
-from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource, to_tensor
+from temmed.data.pixels import Pixels, PixelStack, pack
 from temmed.data.records import Event, Question, Record
 
 Inputs = Literal["all", "text", "asked_image", "prior_image"]
@@ -25,23 +23,27 @@ class TimelineItem:
 
     Attributes:
         record: the sequence, with the questions and events that are asked here.
-        images: ``(n, C, *spatial)`` of the positions that have one, or features ``(n, K, D)``.
+        pixels: of the positions that have an image; or features ``(n, K, D)`` of a frozen backbone.
         positions: which positions those are.
-        channel_mask: ``(n, C)``.
-        is_features: whether ``images`` are features.
+        sources: C, how many kinds of images there are.
     """
 
     record: Record
-    images: Tensor
+    pixels: PixelStack | Tensor
     positions: list[int]
-    channel_mask: Tensor
-    is_features: bool = False
+    sources: int
+
+    @property
+    def images(self) -> Tensor:
+        """``(n, C, *spatial)`` float32, values of the files, 0 where a source is absent; or the features."""
+        return self.pixels if isinstance(self.pixels, Tensor) else pack([self.pixels], self.sources)[0].float()
 
     @property
     def image_sequence(self) -> Tensor:
-        """``(T, C, *spatial)``; zeros where a position has no image."""
-        sequence = self.images.new_zeros(len(self.record.times), *self.images.shape[1:])
-        sequence[self.positions] = self.images
+        """``(T, C, *spatial)`` float32, values of the files; zeros where a position has no image."""
+        images = self.images
+        sequence = images.new_zeros(len(self.record.times), *images.shape[1:])
+        sequence[self.positions] = images
         return sequence
 
     @property
@@ -78,32 +80,29 @@ class SequenceDataset(Dataset):
 
     Args:
         records: from `temmed.data.records.build_records`.
-        source: reads the images.
-        fitted: channels, size, normalisation.
+        pixels: where images come from: the files, a cache of them, or stored features of a frozen backbone.
+        sources: C, how many kinds of images there are.
         inputs: ``all``; or what a probe may see: ``text``, ``asked_image``, ``prior_image`` (the earliest evidence).
         reports: which reports are input: ``none``, those before the asked position (``past``), or its own too.
         position_dropout: share of positions whose image is hidden, for training; questions that need it are left out.
         max_questions: at the most so many per item, drawn at random, for training.
         seed: of both draws.
-        features: of a frozen backbone, instead of pixels.
     """
 
     def __init__(
         self,
         records: list[Record],
-        source: ImageSource,
-        fitted: Fitted,
+        pixels: Pixels | FeatureStore,
+        sources: int,
         inputs: Inputs = "all",
         reports: Reports = "none",
         position_dropout: float = 0.0,
         max_questions: int | None = None,
         seed: int = 0,
-        features: FeatureStore | None = None,
     ) -> None:
-        self.records, self.source, self.fitted = records, source, fitted
+        self.records, self.pixels, self.sources = records, pixels, sources
         self.inputs, self.reports = inputs, reports
         self.position_dropout, self.max_questions, self.seed = position_dropout, max_questions, seed
-        self.features = features
         self.views = _views(records, inputs)
 
     def __len__(self) -> int:
@@ -136,14 +135,7 @@ class SequenceDataset(Dataset):
             shown = replace(shown, reports=[])
         positions = np.flatnonzero(shown.imaged).tolist()
         original = positions if view.position is None else [view.position] * len(positions)
-        images, mask = self._images(record.sequence_id, original)
-        return TimelineItem(shown, images, positions, mask, self.features is not None)
-
-    def _images(self, sequence_id: str, positions: list[int]) -> tuple[Tensor, Tensor]:
-        if self.features is not None:
-            features = self.features.read(sequence_id, positions)
-            return features, torch.ones(len(positions), len(self.fitted.channels), dtype=torch.bool)
-        return to_tensor(self.source.read(sequence_id, set(positions)), positions, self.fitted)
+        return TimelineItem(shown, self.pixels.stack(record.sequence_id, original), positions, self.sources)
 
     def _thinned(self, record: Record, rng: np.random.Generator) -> Record:
         imaged, questions = record.imaged, record.questions

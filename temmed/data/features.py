@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource, to_tensor
+from temmed.data.images import DecodedPixels, ImageSource
+from temmed.data.pixels import Finish, PixelStack, pack
 from temmed.files import staged_folder
 from temmed.timelines.folder import Timeline
 
@@ -40,7 +41,7 @@ class FeatureStore:
         """Open the file again."""
         self.__init__(state["folder"])  # type: ignore[misc]
 
-    def read(self, sequence_id: str, positions: list[int]) -> Tensor:
+    def stack(self, sequence_id: str, positions: Sequence[int]) -> Tensor:
         """Features ``(n, K, D)`` float32 of some positions of a sequence."""
         rows = [self._rows[sequence_id, position] for position in positions]
         return torch.from_numpy(self._array[rows].astype(np.float32))
@@ -100,18 +101,22 @@ def _build(
 ) -> None:
     images = timeline.table("images")[["sequence_id", "position"]].drop_duplicates()
     index = [(str(s), int(p)) for s, p in images.itertuples(index=False, name=None)]
-    source = ImageSource(timeline, fitted.windows)
+    pixels = DecodedPixels(ImageSource(timeline, fitted.windows), fitted)
+    finish = Finish(fitted)
+
+    def finished(stacks: list[PixelStack]) -> Tensor:
+        return encode(finish(*pack(stacks, len(fitted.sources))))
+
     with staged_folder(folder, overwrite=True, marker="index.json") as staging:
-        _write(staging / "features.npy", index, source, fitted, encode, batch_size, progress)
+        _write(staging / "features.npy", index, pixels, finished, batch_size, progress)
         (staging / "index.json").write_text(json.dumps(index))
 
 
 def _write(
     path: Path,
     index: list[tuple[str, int]],
-    source: ImageSource,
-    fitted: Fitted,
-    encode: Callable[[Tensor], Tensor],
+    pixels: DecodedPixels,
+    encode: Callable[[list[PixelStack]], Tensor],
     batch_size: int,
     progress: bool,
 ) -> None:
@@ -119,12 +124,12 @@ def _write(
     for sequence, position in index:
         sequences.setdefault(sequence, []).append(position)
     array: np.memmap | None = None
-    pending: list[Tensor] = []
+    pending: list[PixelStack] = []
     done = 0
 
     def flush() -> None:
         nonlocal array, done
-        features = encode(torch.cat(pending)).to(torch.float16).cpu().numpy()
+        features = encode(pending).to(torch.float16).cpu().numpy()
         if array is None:
             shape = (len(index), *features.shape[1:])
             array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
@@ -134,7 +139,7 @@ def _write(
 
     with tqdm(total=len(index), desc="Image features", unit="img", disable=None if progress else True) as bar:
         for sequence, positions in sequences.items():
-            pending.append(to_tensor(source.read(sequence, set(positions)), positions, fitted)[0])
+            pending.append(pixels.stack(sequence, positions))
             bar.update(len(positions))
             if sum(map(len, pending)) >= batch_size:
                 flush()

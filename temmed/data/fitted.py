@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.data.tokenizer import Tokenizer
+from temmed.timelines.windows import Window
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,31 @@ class ValueScale:
         return np.exp(values) if self.logarithm else values
 
 
+@dataclass(frozen=True, order=True)
+class Source:
+    """One kind of image as the files hold it, and what becomes of it.
+
+    Attributes:
+        channel: of the images table; a colour image has one source for each component, such as ``photo.red``.
+        windows: those that become channels in its place; none if it is a channel as it is.
+    """
+
+    channel: str
+    windows: tuple[Window, ...] = ()
+
+    @property
+    def channels(self) -> list[tuple[str, Window | None]]:
+        """Names of the channels it becomes, and their windows."""
+        return [(f"{self.channel}.{window.name}", window) for window in self.windows] or [(self.channel, None)]
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a model must know of its training data to read other data.
 
     Attributes:
         tokenizer: the vocabulary.
-        channels: image channels, in the order of the tensor; a colour channel is given as its components.
+        sources: kinds of images, in the order in which batches hold them.
         mean: of each channel.
         deviation: of each channel.
         spatial: size of the images, ``(H, W)`` or ``(D, H, W)``.
@@ -63,23 +82,41 @@ class Fitted:
     """
 
     tokenizer: Tokenizer
-    channels: tuple[str, ...]
+    sources: tuple[Source, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     spatial: tuple[int, ...]
     values: ValueScale
     windows: dict[str, list[Any]] = field(default_factory=dict)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels of the images that a model is given, in their order."""
+        return tuple(sorted({name for source in self.sources for name, _ in source.channels}))
+
+    @property
+    def plan(self) -> tuple[tuple[int, int, Window | None], ...]:
+        """Which channel is made from which source, through which window."""
+        number = {name: n for n, name in enumerate(self.channels)}
+        return tuple((number[name], n, w) for n, source in enumerate(self.sources) for name, w in source.channels)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for a checkpoint."""
-        return {**asdict(self), "tokenizer": list(self.tokenizer.words)}
+        sources = [
+            {"channel": source.channel, "windows": [list(window) for window in source.windows]}
+            for source in self.sources
+        ]
+        return {**asdict(self), "tokenizer": list(self.tokenizer.words), "sources": sources}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Fitted:
         """The inverse of `to_dict`."""
         return cls(
             tokenizer=Tokenizer(tuple(saved["tokenizer"])),
-            channels=tuple(saved["channels"]),
+            sources=tuple(
+                Source(source["channel"], tuple(Window(*window) for window in source["windows"]))
+                for source in saved["sources"]
+            ),
             mean=tuple(saved["mean"]),
             deviation=tuple(saved["deviation"]),
             spatial=tuple(saved["spatial"]),

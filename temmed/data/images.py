@@ -1,18 +1,18 @@
-"""Pixels of a sequence as a normalised tensor, or the stored features of a frozen backbone."""
+"""Pixels of a sequence, decoded from the files and brought to one size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
-from temmed.data.fitted import Fitted
+from temmed.data.fitted import Fitted, Source
+from temmed.data.pixels import PixelStack
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.pixels import read_frames
@@ -23,11 +23,11 @@ _RGB = ("red", "green", "blue")
 
 
 class ImageSource:
-    """Reads images by sequence and position.
+    """Reads images by sequence and position, as the files hold them.
 
     Args:
         timeline: the data.
-        windows: for a modality, the windows that become channels of the tensor in place of the image itself, as
+        windows: for a modality, the windows that become channels in place of the image itself, as
             `temmed.timelines.windows.read_windows` takes them.
     """
 
@@ -35,7 +35,7 @@ class ImageSource:
         images = timeline.table("images")
         known = read_windows(windows)
         modalities = timeline.table("sequences").set_index("sequence_id")["modality"]
-        self._windows = {key: known[name] for key, name in modalities.items() if name in known}
+        self._windows = {key: tuple(known[name]) for key, name in modalities.items() if name in known}
         self.root: Path = timeline.root
         dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
         self._dims = dims.astype(int).to_dict()
@@ -45,21 +45,27 @@ class ImageSource:
         for sequence, position, channel, path, frame in rows:
             self._rows.setdefault(sequence, []).append((int(position), channel, path, frame))
 
-    def read(self, sequence_id: str, positions: set[int] | None = None) -> dict[int, dict[str, NDArray]]:
-        """Pixels by position and tensor channel.
+    def positions(self, sequence_id: str) -> list[int]:
+        """Positions of a sequence that have an image, in order."""
+        return sorted({row[0] for row in self._rows.get(sequence_id, [])})
 
-        A colour image becomes three channels, and an image of a modality with windows one channel for each of them.
+    def read(self, sequence_id: str, positions: Collection[int] | None = None) -> dict[int, dict[Source, NDArray]]:
+        """Pixels by position and source; every file is read once.
 
         Args:
             sequence_id: the sequence.
             positions: only these; all by default.
+
+        Raises:
+            InputError: a file cannot be read, or has other dimensions than the sequences table says.
         """
-        found: dict[int, dict[str, NDArray]] = {}
+        found: dict[int, dict[Source, NDArray]] = {}
         by_file: dict[str, list[tuple[int, str, int | None]]] = {}
+        wanted = None if positions is None else set(positions)
         for position, channel, path, frame in self._rows.get(sequence_id, []):
-            if positions is None or position in positions:
+            if wanted is None or position in wanted:
                 by_file.setdefault(path, []).append((position, channel, frame))
-        dims = self._dims[sequence_id]
+        dims, windows = self._dims[sequence_id], self._windows.get(sequence_id, ())
         for path, rows in by_file.items():
             file = image_path(self.root, path)
             whole = [row for row in rows if row[2] is None]
@@ -69,14 +75,10 @@ class ImageSource:
                 pixels.extend(read_frames(file, [row[2] for row in framed]))  # type: ignore[misc]
             for (position, channel, _), image in zip([*whole, *framed], pixels, strict=True):
                 slot = found.setdefault(position, {})
-                if image.ndim == dims and sequence_id in self._windows:
-                    for name, centre, width in self._windows[sequence_id]:
-                        scaled = (np.asarray(image, dtype=np.float32) - (centre - width / 2)) / width
-                        slot[f"{channel}.{name}"] = scaled.clip(0, 1)
-                elif image.ndim == dims + 1:
-                    slot.update({f"{channel}.{name}": image[..., n] for n, name in enumerate(_RGB)})
+                if image.ndim == dims + 1:
+                    slot.update({Source(f"{channel}.{name}"): image[..., n] for n, name in enumerate(_RGB)})
                 elif image.ndim == dims:
-                    slot[channel] = image
+                    slot[Source(channel, windows)] = image
                 else:
                     raise InputError(
                         f"an image of {dims} dimensions, as the sequences table says",
@@ -85,6 +87,35 @@ class ImageSource:
                         "Correct spatial_dims of the sequence, or the file.",
                     )
         return found
+
+
+class DecodedPixels:
+    """Pixels straight from the files, each time anew.
+
+    Args:
+        source: reads the images.
+        fitted: sources and image size.
+    """
+
+    def __init__(self, source: ImageSource, fitted: Fitted) -> None:
+        self.source, self.spatial = source, fitted.spatial
+        self._columns = {source: n for n, source in enumerate(fitted.sources)}
+
+    def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
+        """See `temmed.data.pixels.Pixels`; images of sources that were not fitted are left out."""
+        found = self.source.read(sequence_id, positions)
+        kept = [{s: image for s, image in found[position].items() if s in self._columns} for position in positions]
+        columns = tuple(sorted({self._columns[source] for images in kept for source in images}))
+        place = {column: n for n, column in enumerate(columns)}
+        kinds = {image.dtype for images in kept for image in images.values()}
+        array = np.zeros((len(kept), len(columns), *self.spatial), np.result_type(*kinds) if kinds else np.uint8)
+        mask = np.zeros((len(kept), len(columns)), dtype=bool)
+        for row, images in enumerate(kept):
+            for source, image in images.items():
+                column = place[self._columns[source]]
+                array[row, column] = resize(image, self.spatial)
+                mask[row, column] = True
+        return PixelStack(array, np.arange(len(kept)), columns, mask)
 
 
 def check_images(timeline: Timeline, fitted: Fitted) -> None:
@@ -100,7 +131,7 @@ def check_images(timeline: Timeline, fitted: Fitted) -> None:
     # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
     samples = timeline.table("images").drop_duplicates("channel")
     for sequence, position in zip(samples["sequence_id"].tolist(), samples["position"].tolist(), strict=True):
-        found |= set(source.read(sequence, {position})[position])
+        found |= {name for kind in source.read(sequence, {position})[position] for name, _ in kind.channels}
     dims = sorted(set(timeline.table("sequences")["spatial_dims"].astype(int)))
     for expected, instead, same in (
         (
@@ -123,34 +154,16 @@ def check_images(timeline: Timeline, fitted: Fitted) -> None:
             )
 
 
-def resize(image: NDArray, spatial: tuple[int, ...]) -> Tensor:
-    """One image as float32 in the size of the tensor; smaller ones are antialiased (2D) or interpolated (3D)."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    if tuple(tensor.shape) == tuple(spatial):
-        return tensor
+def resize(image: NDArray, spatial: tuple[int, ...]) -> NDArray:
+    """One image in another size, in its own number type: antialiased (2D) or interpolated (3D), and rounded."""
+    if image.shape == tuple(spatial):
+        return image
     mode = "bilinear" if len(spatial) == 2 else "trilinear"
-    return functional.interpolate(
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    sized = functional.interpolate(
         tensor[None, None], size=tuple(spatial), mode=mode, antialias=mode == "bilinear", align_corners=False
-    )[0, 0]
-
-
-def to_tensor(found: dict[int, dict[str, NDArray]], positions: list[int], fitted: Fitted) -> tuple[Tensor, Tensor]:
-    """Normalised images of some positions.
-
-    Args:
-        found: from `ImageSource.read`.
-        positions: which, in order; each must have an image.
-        fitted: channels, size and normalisation.
-
-    Returns:
-        ``(n, C, *spatial)`` float32, 0 where a channel is absent, and its mask ``(n, C)``.
-    """
-    images = torch.zeros(len(positions), len(fitted.channels), *fitted.spatial)
-    mask = torch.zeros(len(positions), len(fitted.channels), dtype=torch.bool)
-    for row, position in enumerate(positions):
-        for column, channel in enumerate(fitted.channels):
-            if channel in found[position]:
-                image = resize(found[position][channel], fitted.spatial)
-                images[row, column] = (image - fitted.mean[column]) / fitted.deviation[column]
-                mask[row, column] = True
-    return images, mask
+    )[0, 0].numpy()
+    if np.issubdtype(image.dtype, np.floating):
+        return sized.astype(image.dtype)
+    limits = np.iinfo(image.dtype)
+    return np.rint(sized).clip(limits.min, limits.max).astype(image.dtype)

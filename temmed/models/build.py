@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 
 from temmed.data.fitted import Fitted
+from temmed.data.pixels import Finish
 from temmed.models.reader import Reader
 from temmed.models.reasoner import Reasoner
 
@@ -30,6 +31,7 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         backbone.train(training)
     dim = int(model["dim"])
     return Reasoner(
+        finish=Finish(fitted),
         backbone=backbone,
         text=instantiate(model["text"], vocabulary=len(fitted.tokenizer)),
         temporal=instantiate(model["temporal"]),

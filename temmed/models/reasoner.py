@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch
+from temmed.data.pixels import Finish
 from temmed.models.encodings import encode_named
 from temmed.models.heads import AnswerHead, EventHead, ValueHead
 from temmed.models.reader import NAMED, Reader
@@ -38,7 +39,8 @@ class Reasoner(nn.Module):
     The visual stream never sees the questions, and a question asked at position p reads nothing later than p.
 
     Args:
-        backbone: images ``(N, C, *spatial)`` → tokens ``(N, K, backbone.dim)``.
+        finish: pixels as the files hold them → normalised images ``(N, C, *spatial)``.
+        backbone: images → tokens ``(N, K, backbone.dim)``.
         text: token ids ``(..., L)`` → ``(..., dim)``.
         temporal: the swappable temporal head.
         reader: joins a question with tokens and memory.
@@ -47,9 +49,17 @@ class Reasoner(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, text: nn.Module, temporal: TemporalHead, reader: Reader, dim: int, places: int
+        self,
+        finish: Finish,
+        backbone: nn.Module,
+        text: nn.Module,
+        temporal: TemporalHead,
+        reader: Reader,
+        dim: int,
+        places: int,
     ) -> None:
         super().__init__()
+        self.finish = finish
         self.backbone = backbone
         self.text = text
         self.temporal = temporal
@@ -68,9 +78,11 @@ class Reasoner(nn.Module):
         tokens = (self.missing + self.place).expand(size, length, -1, -1)
         if not len(batch.images):
             return tokens
-        features = batch.images if batch.is_features else self.backbone(batch.images)
-        packed = self.project(features.to(self.place.dtype)) + self.place
         index = (batch.frame_index[:, 0], batch.frame_index[:, 1])
+        features = batch.images
+        if not batch.is_features:
+            features = self.backbone(self.finish(batch.images, batch.channel_mask[index]))
+        packed = self.project(features.to(self.place.dtype)) + self.place
         return tokens.to(packed.dtype).index_put(index, packed)
 
     def encode_texts(self, *ids: Tensor) -> list[Tensor]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from temmed.errors import InputError
 
 #: name -> centre and width, in Hounsfield units.
@@ -22,6 +25,10 @@ class Window(NamedTuple):
     name: str
     centre: float
     width: float
+
+    def apply(self, image: NDArray) -> NDArray[np.float32]:
+        """The image in the window, from 0 to 1."""
+        return ((np.asarray(image, np.float32) - (self.centre - self.width / 2)) / self.width).clip(0, 1)
 
 
 def read_windows(setting: Mapping[str, Sequence[Any]] | None, where: str = "data.windows") -> dict[str, list[Window]]:

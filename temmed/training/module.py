@@ -19,7 +19,7 @@ from temmed.models.build import build_reasoner
 from temmed.training.losses import loss_sums
 
 #: Format of the hyperparameters in a checkpoint.
-FORMAT = 1
+FORMAT = 2
 #: Share of the steps in which values have their early weight.
 _EARLY = 1 / 4
 

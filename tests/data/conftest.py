@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.records import Record, build_records
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
@@ -17,5 +17,5 @@ def records(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> list[Recor
 
 
 @pytest.fixture(scope="session")
-def source(tiny_timeline: Timeline) -> ImageSource:
-    return ImageSource(tiny_timeline)
+def pixels(tiny_timeline: Timeline, fitted: Fitted) -> DecodedPixels:
+    return DecodedPixels(ImageSource(tiny_timeline), fitted)

@@ -17,7 +17,7 @@ from temmed.data.collate import Collator
 from temmed.data.datamodule import DataSettings, TimelineDataModule
 from temmed.data.dataset import SequenceDataset, TimelineItem
 from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels
 from temmed.data.records import Record
 from temmed.errors import InputError
 from temmed.models.build import build_reasoner
@@ -37,8 +37,8 @@ def reasoner(request: pytest.FixtureRequest, model_config: Callable[..., dict[st
 
 
 @pytest.fixture(scope="module")
-def items(records: list[Record], source: ImageSource, fitted: Fitted) -> list[TimelineItem]:
-    dataset = SequenceDataset(records, source, fitted, reports="past")
+def items(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> list[TimelineItem]:
+    dataset = SequenceDataset(records, pixels, len(fitted.sources), reports="past")
     return [dataset[index] for index in range(6)]
 
 
@@ -108,7 +108,7 @@ def test_answers_never_depend_on_later_images(reasoner: Reasoner, items: list[Ti
     collate = Collator("past")
     batch = collate(items)
     later = batch.frame_index[:, 1] >= 3
-    images = batch.images.clone()
+    images = batch.images.float()
     images[later] = images[later].flip(-1) * 2 + 1
     before, after = _answers(reasoner, batch), _answers(reasoner, replace(batch, images=images))
     early = {q.identity for item in items for q in item.record.questions if q.asked_at < 3}
@@ -169,8 +169,8 @@ def test_shapes_and_masks(items: list[TimelineItem]) -> None:
     assert counts["evidence"] == sum(bool(q.evidence) for q in questions)
 
 
-def test_batch_without_any_image(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
-    dataset = SequenceDataset(records, source, fitted, inputs="text")
+def test_batch_without_any_image(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
+    dataset = SequenceDataset(records, pixels, len(fitted.sources), inputs="text")
     batch = Collator()([dataset[0], dataset[1]])
     assert batch.frame_index.shape == (0, 2)
     assert batch.frame_index.dtype == torch.long

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,13 +12,14 @@ import torch
 
 from temmed.data.batch import IGNORE
 from temmed.data.dataset import Inputs, SequenceDataset
-from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource, to_tensor
+from temmed.data.fitted import Fitted, Source
+from temmed.data.images import DecodedPixels, ImageSource
+from temmed.data.pixels import Finish, PixelStack, pack
 from temmed.data.records import Record
 
 
-def test_item_offers_images_prompts_and_truth(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
-    for item in SequenceDataset(records, source, fitted):  # type: ignore[attr-defined]
+def test_item_offers_images_prompts_and_truth(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
+    for item in SequenceDataset(records, pixels, len(fitted.sources)):  # type: ignore[attr-defined]
         record = item.record
         length = len(record.times)
         assert item.image_sequence.shape == (length, 2, 32, 32)
@@ -29,34 +32,52 @@ def test_item_offers_images_prompts_and_truth(records: list[Record], source: Ima
         assert item.positions == np.flatnonzero(record.imaged).tolist()
 
 
-def test_items_end_at_the_last_index(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
-    dataset = SequenceDataset(records, source, fitted)
+def test_items_end_at_the_last_index(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
+    dataset = SequenceDataset(records, pixels, len(fitted.sources))
     assert len(dataset) == len(records)
     assert dataset.sizes == [(len(record.times), len(record.questions)) for record in records]
     with pytest.raises(IndexError):
         dataset[len(records)]
 
 
-def test_missing_visits_have_no_image(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
+def test_missing_visits_have_no_image(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
     number = next(n for n, record in enumerate(records) if not record.imaged.all())
-    item = SequenceDataset(records, source, fitted)[number]
+    item = SequenceDataset(records, pixels, len(fitted.sources))[number]
     assert len(item.images) == records[number].imaged.sum() < len(records[number].times)
-    assert item.channel_mask.all()
+    assert isinstance(item.pixels, PixelStack)
+    assert item.pixels.mask.all()
+
+
+class _Found:
+    """Images as an `ImageSource` gives them."""
+
+    def __init__(self, found: dict[int, dict[Source, np.ndarray]]) -> None:
+        self.found = found
+
+    def read(self, sequence_id: str, positions: Sequence[int]) -> dict[int, dict[Source, np.ndarray]]:
+        return {position: self.found[position] for position in positions}
 
 
 def test_absent_channel_is_masked_and_zero(fitted: Fitted) -> None:
-    found = {0: {"t1": np.full((32, 32), 700.0)}, 2: {c: np.zeros((16, 48)) for c in fitted.channels}}
-    images, mask = to_tensor(found, [0, 2], fitted)
+    flair, t1 = fitted.sources
+    found = {
+        0: {t1: np.full((32, 32), 700, np.uint16)},
+        2: {flair: np.zeros((16, 48), np.uint16), t1: np.zeros((32, 32), np.uint16)},
+    }
+    stack = DecodedPixels(cast(ImageSource, _Found(found)), fitted).stack("s", [0, 2])
+    raw, mask = pack([stack], 2)
+    assert raw.dtype == torch.uint16
     assert mask.tolist() == [[False, True], [True, True]]
+    images = Finish(fitted)(raw, mask)
     assert not images[0, 0].any()
     assert images.shape == (2, 2, 32, 32)
     assert images[0, 1, 0, 0].item() == pytest.approx((700 - fitted.mean[1]) / fitted.deviation[1], rel=1e-5)
 
 
 def test_position_dropout_never_hides_what_a_question_needs(
-    records: list[Record], source: ImageSource, fitted: Fitted
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted
 ) -> None:
-    dataset = SequenceDataset(records, source, fitted, position_dropout=0.4)
+    dataset = SequenceDataset(records, pixels, len(fitted.sources), position_dropout=0.4)
     hidden = kept = 0
     for epoch in range(8):
         for index, record in enumerate(records):
@@ -73,10 +94,12 @@ def test_position_dropout_never_hides_what_a_question_needs(
 
 
 def test_randomness_depends_on_seed_epoch_and_index_alone(
-    records: list[Record], source: ImageSource, fitted: Fitted
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted
 ) -> None:
     def shown(seed: int, epoch: int) -> list[tuple]:
-        dataset = SequenceDataset(records, source, fitted, position_dropout=0.3, max_questions=2, seed=seed)
+        dataset = SequenceDataset(
+            records, pixels, len(fitted.sources), position_dropout=0.3, max_questions=2, seed=seed
+        )
         items = [dataset[epoch, index] for index in (3, 0, 5)]
         assert all(len(item.record.questions) <= 2 for item in items)
         return [(item.positions, [q.identity for q in item.record.questions]) for item in items]
@@ -86,9 +109,9 @@ def test_randomness_depends_on_seed_epoch_and_index_alone(
     assert shown(1, 2) != shown(2, 2)
 
 
-def test_dropout_leaves_the_records_as_they_were(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
+def test_dropout_leaves_the_records_as_they_were(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
     before = [(r.imaged.copy(), [e.targets.copy() for e in r.events]) for r in records]
-    dataset = SequenceDataset(records, source, fitted, position_dropout=0.5)
+    dataset = SequenceDataset(records, pixels, len(fitted.sources), position_dropout=0.5)
     for index in range(len(records)):
         dataset[1, index]
     for record, (imaged, targets) in zip(records, before, strict=True):
@@ -99,9 +122,9 @@ def test_dropout_leaves_the_records_as_they_were(records: list[Record], source: 
 
 @pytest.mark.parametrize("inputs", ["text", "asked_image", "prior_image"])
 def test_probes_see_one_position_and_ask_everything_once(
-    records: list[Record], source: ImageSource, fitted: Fitted, inputs: Inputs
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted, inputs: Inputs
 ) -> None:
-    dataset = SequenceDataset(records, source, fitted, inputs=inputs)
+    dataset = SequenceDataset(records, pixels, len(fitted.sources), inputs=inputs)
     whole = {q.identity: (record, q) for record in records for q in record.questions}
     asked: list[str] = []
     for index in range(len(dataset)):
@@ -118,34 +141,34 @@ def test_probes_see_one_position_and_ask_everything_once(
                 assert len(item.images) == 0
                 continue
             position = original.asked_at if inputs == "asked_image" else min(original.evidence, default=0)
-            expected, _ = to_tensor(source.read(record.sequence_id, {position}), [position], fitted)
-            assert torch.equal(item.images, expected)
+            expected, _ = pack([pixels.stack(record.sequence_id, [position])], len(fitted.sources))
+            assert torch.equal(item.images, expected.float())
             assert question.evidence == ([0] if position in original.evidence else [])
     assert sorted(asked) == sorted(whole)
 
 
 def test_asked_image_probe_keeps_the_event_target_of_its_position(
-    records: list[Record], source: ImageSource, fitted: Fitted
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted
 ) -> None:
-    dataset = SequenceDataset(records, source, fitted, inputs="asked_image")
+    dataset = SequenceDataset(records, pixels, len(fitted.sources), inputs="asked_image")
     for view, index in zip(dataset.views, range(len(dataset)), strict=True):
         record = records[view.record]
         item = dataset[index]
         for event, original in zip(item.record.events, record.events, strict=True):
             assert event.targets.tolist() == [original.targets[view.position]]
-    assert SequenceDataset(records, source, fitted, inputs="prior_image")[0].record.events == []
+    assert SequenceDataset(records, pixels, len(fitted.sources), inputs="prior_image")[0].record.events == []
 
 
-def test_reports_are_input_only_when_asked_for(records: list[Record], source: ImageSource, fitted: Fitted) -> None:
-    assert SequenceDataset(records, source, fitted)[0].record.reports == []
+def test_reports_are_input_only_when_asked_for(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
+    assert SequenceDataset(records, pixels, len(fitted.sources))[0].record.reports == []
     for reports in ("past", "all"):
-        item = SequenceDataset(records, source, fitted, reports=reports)[0]  # type: ignore[arg-type]
+        item = SequenceDataset(records, pixels, len(fitted.sources), reports=reports)[0]  # type: ignore[arg-type]
         assert item.record.reports == records[0].reports != []
 
 
 def test_a_record_without_question_still_gives_an_item(
-    records: list[Record], source: ImageSource, fitted: Fitted
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted
 ) -> None:
     silent = replace(records[0], questions=[])
-    item = SequenceDataset([silent], source, fitted)[0]
+    item = SequenceDataset([silent], pixels, len(fitted.sources))[0]
     assert item.time_aligned_prompts == [[]] * len(silent.times)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from temmed.data.dataset import SequenceDataset
 from temmed.data.features import build_features, feature_key
 from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels
+from temmed.data.pixels import Finish, pack
 from temmed.data.records import Record
 from temmed.timelines.folder import Timeline
 
@@ -40,23 +41,24 @@ def test_store_equals_direct_computation(
     fitted: Fitted,
     backbone: nn.Module,
     records: list[Record],
-    source: ImageSource,
+    pixels: DecodedPixels,
 ) -> None:
     encode = _encoder(backbone)
     store = build_features(tmp_path / "key", tiny_timeline, fitted, encode, batch_size=7, progress=False)  # type: ignore[arg-type]
-    direct = SequenceDataset(records, source, fitted)
-    stored = SequenceDataset(records, source, fitted, features=pickle.loads(pickle.dumps(store)))
+    finish = Finish(fitted)
+    direct = SequenceDataset(records, pixels, len(fitted.sources))
+    stored = SequenceDataset(records, pickle.loads(pickle.dumps(store)), len(fitted.sources))
     for index in range(len(records)):
         expected, found = direct[index], stored[index]
-        assert found.is_features
+        assert isinstance(found.pixels, Tensor)
         assert found.positions == expected.positions
-        torch.testing.assert_close(found.images, encode(expected.images), atol=1e-3, rtol=1e-3)  # type: ignore[operator]
+        torch.testing.assert_close(found.images, encode(finish(*pack([expected.pixels], 2))), atol=1e-3, rtol=1e-3)  # type: ignore[operator]
 
     def fail(images: Tensor) -> Tensor:
         raise AssertionError("computed again")
 
     again = build_features(tmp_path / "key", tiny_timeline, fitted, fail, progress=False)
-    assert torch.equal(again.read("s00000", [0]), store.read("s00000", [0]))
+    assert torch.equal(again.stack("s00000", [0]), store.stack("s00000", [0]))
 
 
 def test_crash_while_building_leaves_nothing(tmp_path: Path, tiny_timeline: Timeline, fitted: Fitted) -> None:
@@ -85,7 +87,7 @@ def test_of_two_builders_one_waits_for_the_other(
     def build(_: int) -> Tensor:
         together.wait()
         store = build_features(tmp_path / "key", tiny_timeline, fitted, encode, batch_size=16, progress=False)
-        return store.read("s00000", [0])
+        return store.stack("s00000", [0])
 
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(build, range(2))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temmed.data.datamodule import fit
-from temmed.data.fitted import Fitted, ValueScale
+from temmed.data.fitted import Fitted, Source, ValueScale
 from temmed.data.images import ImageSource
 from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.schema import SCHEMA
@@ -85,7 +85,9 @@ def test_images_are_standardised_per_channel(tiny_timeline: Timeline, split: Spl
     source = ImageSource(tiny_timeline)
     train = split.sequences("train")["sequence_id"]
     for column, channel in enumerate(fitted.channels):
-        pixels = np.concatenate([i[channel].ravel() for s in train for i in source.read(s).values()]).astype(float)
+        pixels = np.concatenate([i[Source(channel)].ravel() for s in train for i in source.read(s).values()]).astype(
+            float
+        )
         assert fitted.mean[column] == pytest.approx(pixels.mean(), rel=1e-9)
         assert fitted.deviation[column] == pytest.approx(pixels.std(), rel=1e-6)
     assert fitted.spatial == (32, 32)

@@ -13,7 +13,7 @@ from temmed.data.batch import count_items
 from temmed.data.collate import Collator
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels
 from temmed.data.records import Record
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
 
@@ -85,9 +85,9 @@ def test_like_sizes_go_together() -> None:
 
 @pytest.mark.parametrize("window", [1, 2, 3])
 def test_window_counts_are_the_sum_over_the_window(
-    records: list[Record], source: ImageSource, fitted: Fitted, window: int
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted, window: int
 ) -> None:
-    dataset = SequenceDataset(records, source, fitted)
+    dataset = SequenceDataset(records, pixels, len(fitted.sources))
     sampler = EpochBatchSampler(dataset.sizes, 2, shuffle=True)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator())
     batches = list(WindowLoader(loader, window))

@@ -88,6 +88,7 @@ def test_another_subset_is_evaluated_where_one_says(finished: Outcome, start: St
     assert (tmp_path / "val" / "predictions" / "val" / "answers.parquet").is_file()
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_result_whatever_the_workers(finished: Outcome, start: Start) -> None:
     assert start().metrics() == finished.metrics()
     assert start("data.num_workers=2").metrics() == finished.metrics()

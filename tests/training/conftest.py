@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from temmed.data.collate import Collator
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.records import build_records
 from temmed.data.samplers import EpochBatchSampler
 from temmed.timelines.folder import Timeline
@@ -39,7 +39,7 @@ def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callab
 
     def make(batch_size: int, first: int = 8, subset: str = "train") -> DataLoader:
         records = build_records(tiny_timeline, split, subset, fitted)[:first]
-        dataset = SequenceDataset(records, ImageSource(tiny_timeline), fitted)
+        dataset = SequenceDataset(records, DecodedPixels(ImageSource(tiny_timeline), fitted), len(fitted.sources))
         sampler = EpochBatchSampler(dataset.sizes, batch_size, shuffle=False)
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator())
 

@@ -98,7 +98,7 @@ def test_other_formats_are_refused(saved: Path, change: str) -> None:
     if change == "format":
         content["hyper_parameters"]["format"] = 99
     torch.save({"format": content, "foreign": {"state_dict": {}}, "tensor": torch.zeros(2)}[change], saved)
-    with pytest.raises(InputError, match="TemMed checkpoint of format 1"):
+    with pytest.raises(InputError, match="TemMed checkpoint of format 2"):
         read_checkpoint(saved)
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from temmed.data.collate import Collator
 from temmed.data.datamodule import fit
 from temmed.data.dataset import SequenceDataset
-from temmed.data.images import ImageSource
+from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.records import build_records
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import make_split
@@ -139,7 +139,7 @@ def train_one_step(model_config: Callable[..., dict[str, Any]]) -> Callable[[Tim
         fitted = fit(timeline, split, SIDE)
         records = build_records(timeline, split, "train", fitted)[:3]
         assert records
-        dataset = SequenceDataset(records, ImageSource(timeline), fitted)
+        dataset = SequenceDataset(records, DecodedPixels(ImageSource(timeline), fitted), len(fitted.sources))
         loader = DataLoader(dataset, batch_size=len(records), collate_fn=Collator())
         torch.manual_seed(0)
         tasks = sorted(set(timeline.table("questions")["task"]))
