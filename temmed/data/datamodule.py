@@ -19,6 +19,7 @@ from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
+from temmed.data.preparation import Preparation
 from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
 from temmed.data.tokenizer import Tokenizer
@@ -116,7 +117,16 @@ def fit(timeline: Timeline, split: Split, size: int, windows: Mapping[str, Any] 
     values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
     sources, spatial, moments = _look_at_images(ImageSource(timeline, windows), last, size)
     mean, deviation = _normalisation(moments)
-    return Fitted(tokenizer, sources, mean, deviation, spatial, ValueScale.fit(values), dict(windows or {}))
+    return Fitted(
+        tokenizer,
+        sources,
+        mean,
+        deviation,
+        spatial,
+        ValueScale.fit(values),
+        dict(windows or {}),
+        Preparation(size=spatial),
+    )
 
 
 def _look_at_images(
