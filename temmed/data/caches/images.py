@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from temmed.data.caches.entry import FORMAT, Entry, Slab
 from temmed.data.fitted import Fitted
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import Pixels, PixelStack
+from temmed.data.preparation import Preparation
 from temmed.errors import InputError
 from temmed.processes import map_in_processes, processors
 from temmed.timelines import tables as table_io
@@ -96,7 +97,7 @@ def image_key(timeline: Timeline, fitted: Fitted, states: dict[str, ImageState])
         "decoding": _DECODING,
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "sources": fitted.to_dict()["sources"],
-        "spatial": fitted.spatial,
+        "preparation": fitted.preparation.key(),
         "sequences": sequences.to_numpy().tolist(),
     }
     digest.update(table_io.digest(images, "images"))
@@ -224,7 +225,7 @@ def _slabs(job: _Job) -> Iterator[Slab]:
 
 
 def _slab(decoded: DecodedPixels, sequence: str) -> Slab:
-    positions = decoded.source.positions(sequence)
+    positions = decoded.images.source.positions(sequence)
     stack = decoded.stack(sequence, positions)
     return Slab(sequence, positions, compact(stack.array[stack.rows]), stack.columns, stack.mask)
 
@@ -339,13 +340,16 @@ def _memo(cache: Path, timeline: Timeline) -> Path:
 
 
 def _is_plain(timeline: Timeline, decoded: DecodedPixels) -> bool:
-    """Whether the files are uncompressed arrays of the size wanted, as far as the first shows."""
+    """Whether the files are uncompressed arrays just as they are wanted, as far as the first shows."""
+    steps = decoded.images.preparation
+    if replace(steps, size=None) != Preparation():
+        return False
     images = timeline.table("images")
     if not images["path"].str.lower().str.endswith(".npy").all():
         return False
     first = images.iloc[0]
-    found = decoded.source.read(first["sequence_id"], {int(first["position"])}).values()
-    return all(image.shape == decoded.spatial for images in found for image in images.values())
+    found = decoded.images.source.read(first["sequence_id"], {int(first["position"])}).values()
+    return all(steps.size in (None, image.shape) for images in found for image in images.values())
 
 
 def _version(library: str) -> str:
