@@ -167,6 +167,8 @@ class TimelineDataModule(pl.LightningDataModule):
         self.fitted, self.seed, self.features = fitted, seed, features
         self._records: dict[str, list[Record]] = {}
         self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
+        self._training: WindowLoader | None = None
+        self._place: Mapping[str, Any] | None = None
 
     def records(self, subset: str) -> list[Record]:
         """The sequences of a subset with their questions.
@@ -235,13 +237,28 @@ class TimelineDataModule(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> WindowLoader:
-        """Shuffled batches that know their accumulation window."""
+        """Shuffled batches that know their accumulation window, after the place of the checkpoint if there is one.
+
+        Raises:
+            InputError: the checkpoint is of a run with another order of batches.
+        """
         loader = WindowLoader(
             self.loader("train", training=True), self.trainer.accumulate_grad_batches if self.trainer else 1
         )
         if self.trainer is not None:
             loader.sampler.set_epoch(self.trainer.current_epoch)
+        if self._place is not None:
+            loader.load_state_dict(self._place)
+        self._training = loader
         return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order of training batches; Lightning puts it into every checkpoint."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the place until the loader is made: Lightning's own way to a loader misses one that is made early."""
+        self._place = state_dict or None
 
     def val_dataloader(self) -> DataLoader:
         """Batches of the val subset."""
