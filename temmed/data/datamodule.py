@@ -212,18 +212,30 @@ class TimelineDataModule(pl.LightningDataModule):
         A probe that sees one position at a time has several views of a sequence, each with the few questions asked
         there. Its batch holds the views of ``batch_size`` sequences on average, so that it asks as many questions in
         a batch, and takes as many steps in an epoch, as a model that sees whole sequences.
+
+        Raises:
+            InputError: there are more processes than items.
         """
         dataset = self.dataset(subset, training)
-        views = len(dataset) / len(dataset.records)
         trainer = self.trainer
-        distributed = trainer is not None and trainer.world_size > 1
+        processes = trainer.world_size if trainer is not None else 1
+        size = round(self.settings.batch_size * len(dataset) / len(dataset.records))
+        if len(dataset) < processes:
+            raise InputError(
+                f"a sequence of the {subset} subset for each of {processes} processes",
+                str(len(dataset)),
+                "trainer.devices",
+                "Use fewer processes, or a larger share of the patients in data.split.fractions.",
+            )
+        if not training:
+            size = min(size, len(dataset) // processes)  # every process has something to validate
         sampler = EpochBatchSampler(
             dataset.sizes,
-            round(self.settings.batch_size * views),
+            size,
             shuffle=training,
             seed=self.seed,
-            rank=trainer.global_rank if distributed and trainer else 0,
-            world_size=trainer.world_size if distributed and trainer else 1,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world_size=processes,
         )
         workers = self.settings.num_workers
         return TimelineLoader(
