@@ -232,6 +232,8 @@ class TimelineDataModule(pl.LightningDataModule):
         self.cache, self.once = cache, once
         self._records: dict[str, list[Record]] = {}
         self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
+        self._training: WindowLoader | None = None
+        self._place: Mapping[str, Any] | None = None
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -284,18 +286,30 @@ class TimelineDataModule(pl.LightningDataModule):
         A probe that sees one position at a time has several views of a sequence, each with the few questions asked
         there. Its batch holds the views of ``batch_size`` sequences on average, so that it asks as many questions in
         a batch, and takes as many steps in an epoch, as a model that sees whole sequences.
+
+        Raises:
+            InputError: there are more processes than items.
         """
         dataset = self.dataset(subset, training)
-        views = len(dataset) / len(dataset.records)
         trainer = self.trainer
-        distributed = trainer is not None and trainer.world_size > 1
+        processes = trainer.world_size if trainer is not None else 1
+        size = round(self.settings.batch_size * len(dataset) / len(dataset.records))
+        if len(dataset) < processes:
+            raise InputError(
+                f"a sequence of the {subset} subset for each of {processes} processes",
+                str(len(dataset)),
+                "trainer.devices",
+                "Use fewer processes, or a larger share of the patients in data.split.fractions.",
+            )
+        if not training:
+            size = min(size, len(dataset) // processes)  # every process has something to validate
         sampler = EpochBatchSampler(
             dataset.sizes,
-            round(self.settings.batch_size * views),
+            size,
             shuffle=training,
             seed=self.seed,
-            rank=trainer.global_rank if distributed and trainer else 0,
-            world_size=trainer.world_size if distributed and trainer else 1,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world_size=processes,
         )
         workers = self.settings.num_workers
         return TimelineLoader(
@@ -309,13 +323,28 @@ class TimelineDataModule(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> WindowLoader:
-        """Shuffled batches that know their accumulation window."""
+        """Shuffled batches that know their accumulation window, after the place of the checkpoint if there is one.
+
+        Raises:
+            InputError: the checkpoint is of a run with another order of batches.
+        """
         loader = WindowLoader(
             self.loader("train", training=True), self.trainer.accumulate_grad_batches if self.trainer else 1
         )
         if self.trainer is not None:
             loader.sampler.set_epoch(self.trainer.current_epoch)
+        if self._place is not None:
+            loader.load_state_dict(self._place)
+        self._training = loader
         return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order of training batches; Lightning puts it into every checkpoint."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the place until the loader is made: Lightning's own way to a loader misses one that is made early."""
+        self._place = state_dict or None
 
     def val_dataloader(self) -> DataLoader:
         """Batches of the val subset."""
