@@ -173,7 +173,7 @@ def _number(text: str, units: dict[str, int], option: str, expected: str) -> flo
 
 def _origin(item: Item) -> str:
     made_from = item.about.get("made_from", {})
-    size = f", {made_from['size']} pixels" if "size" in made_from else ""
+    size = f", {made_from['size']}" if "size" in made_from else ""
     return f"{made_from['dataset']}{size} ({made_from['root']})" if made_from else ""
 
 

@@ -9,7 +9,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from temmed.data.caches.entry import FORMAT, Entry, Slab
 from temmed.data.fitted import Fitted
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import Pixels, PixelStack
+from temmed.data.preparation import Preparation
 from temmed.errors import InputError
 from temmed.processes import map_in_processes, processors
 from temmed.timelines import tables as table_io
@@ -46,8 +47,6 @@ _LIBRARIES = (
     "pylibjpeg-openjpeg",
     "torch",
 )
-#: What is fitted or set that has a part in the pixels before the model.
-_PREPARATION = ("sources", "spatial", "preparation")
 #: Sequences that are decoded to estimate the size of a cache and the time it takes.
 _SAMPLE = 8
 #: Work of fewer seconds is done sooner in one process than other processes start.
@@ -94,7 +93,8 @@ def image_key(timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageStat
         "format": FORMAT,
         "decoding": _DECODING,
         "libraries": {name: _version(name) for name in _LIBRARIES},
-        "preparation": {key: value for key, value in fitted.to_dict().items() if key in _PREPARATION},
+        "sources": fitted.to_dict()["sources"],
+        "preparation": fitted.preparation.key(),
         "sequences": sequences.to_numpy().tolist(),
     }
     digest.update(table_io.digest(images, "images"))
@@ -120,7 +120,7 @@ def open_pixels(
     """
     source = ImageSource(timeline, fitted.windows)
     decoded = DecodedPixels(source, fitted)
-    if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, source, decoded)):
+    if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, source, fitted)):
         return decoded
     if once and not _memo(cache, timeline).exists():
         return decoded
@@ -165,7 +165,7 @@ def build_images(
             "made_from": {
                 "dataset": timeline.meta.name,
                 "root": str(timeline.root.absolute()),
-                "size": " × ".join(map(str, fitted.spatial)),
+                "size": "of their own size" if fitted.native else f"{' × '.join(map(str, fitted.spatial))} pixels",
                 "images": len(timeline.table("images")),
             },
         }
@@ -338,15 +338,17 @@ def _memo(cache: Path, timeline: Timeline) -> Path:
     return cache / "file-digests" / f"{name}.parquet"
 
 
-def _is_plain(timeline: Timeline, source: ImageSource, decoded: DecodedPixels) -> bool:
-    """Whether the files are uncompressed arrays of what is wanted, as far as the first shows."""
+def _is_plain(timeline: Timeline, source: ImageSource, fitted: Fitted) -> bool:
+    """Whether the files are uncompressed arrays just as they are wanted, as far as the first shows."""
     images = timeline.table("images")
-    if not images["path"].str.lower().str.endswith(".npy").all():
+    if (
+        replace(fitted.preparation, size=None) != Preparation()
+        or not images["path"].str.lower().str.endswith(".npy").all()
+    ):
         return False
     sequence, position = images["sequence_id"].iloc[0], int(images["position"].iloc[0])
-    stack = decoded.stack(sequence, [position])
     held = source.read(sequence, [position])[position].values()
-    return all(image.shape == stack.spatial for image in held)
+    return all(fitted.preparation.size in (None, image.shape) for image in held)
 
 
 def _version(library: str) -> str:
