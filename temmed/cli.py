@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from temmed import __version__
+from temmed.data import cli_cache
 from temmed.errors import InputError
 from temmed.timelines import cli as timelines
 
@@ -56,6 +57,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(timelines.app, name="data")
+app.add_typer(cli_cache.app, name="cache")
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -20,6 +20,8 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from temmed.data.caches.features import FeatureStore, open_features
+from temmed.data.caches.images import CacheImages
 from temmed.data.datamodule import (
     DataSettings,
     TimelineDataModule,
@@ -30,7 +32,6 @@ from temmed.data.datamodule import (
     no_questions,
     require_questions,
 )
-from temmed.data.features import FeatureStore, build_features, feature_key
 from temmed.errors import InputError
 from temmed.evaluation.scoring import Metrics, score, write_metrics
 from temmed.files import atomic_write
@@ -413,5 +414,5 @@ def _features(module: TimelineModule, timeline: Timeline, settings: DataSettings
         with torch.inference_mode():
             return backbone.eval()(images)
 
-    key = feature_key(timeline, module.fitted, backbone)
-    return build_features(cache / "features" / key, timeline, module.fitted, encode)
+    mode = cast(CacheImages, settings.cache_images)
+    return open_features(timeline, module.fitted, backbone, encode, cache, mode)

@@ -14,10 +14,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from temmed.data.caches.features import FeatureStore
 from temmed.data.caches.images import CacheImages, open_pixels
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
-from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
 from temmed.data.images import ImageSource, PreparedImages
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from temmed.data.features import FeatureStore
+from temmed.data.caches.features import FeatureStore
 from temmed.data.pixels import Pixels, PixelStack, pack
 from temmed.data.records import Event, Question, Record
 

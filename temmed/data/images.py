@@ -218,17 +218,6 @@ class DecodedPixels:
         self.spatial = fitted.spatial
         self._columns = {source: n for n, source in enumerate(fitted.sources)}
 
-    @property
-    def sources(self) -> int:
-        """How many kinds of images there are."""
-        return len(self._columns)
-
-    def only(self, sequences: Collection[str]) -> DecodedPixels:
-        """The same for some of the sequences."""
-        part = copy.copy(self)
-        part.images = PreparedImages(self.images.source.only(sequences), self.images.preparation)
-        return part
-
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """See `temmed.data.pixels.Pixels`; images of sources that were not fitted are left out."""
         found = self.images.read(sequence_id, positions)

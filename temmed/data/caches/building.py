@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,8 +37,8 @@ from temmed.files import atomic_stream, atomic_write, sync_folder
 _LOG = logging.getLogger(__name__)
 #: At most so many parts, so that a process can map them all.
 _MOST_PARTS = 4096
-#: No part is planned smaller, in bytes.
-_SMALLEST_PART = 16 << 20
+#: Part of the estimated size that must be free besides.
+_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,54 @@ class PartRecord:
         return cls(head["bytes"], head["checksum"], Index.from_bytes(content))
 
 
-def divide(sequences: Mapping[str, Sequence[int]], bytes_of_row: int) -> list[list[str]]:
+def divide(sequences: Mapping[str, Sequence[int]], least: int) -> list[list[str]]:
     """Group sequences, in their order, into parts.
 
     Args:
         sequences: positions by sequence.
-        bytes_of_row: about so many bytes each position takes.
+        least: positions of a part, but for the last.
     """
-    total = bytes_of_row * sum(map(len, sequences.values()))
-    enough = max(_SMALLEST_PART, total / _MOST_PARTS)
+    least = max(least, math.ceil(sum(map(len, sequences.values())) / _MOST_PARTS))
     parts: list[list[str]] = []
-    size = 0.0
+    held = least
     for sequence, positions in sequences.items():
-        if not parts or size >= enough:
+        if held >= least:
             parts.append([])
-            size = 0.0
+            held = 0
         parts[-1].append(sequence)
-        size += bytes_of_row * len(positions)
+        held += len(positions)
     return parts
+
+
+def check_space(size: float, folder: Path) -> None:
+    """Refuse to write more than the disk has space for.
+
+    Args:
+        size: bytes, estimated.
+        folder: where they are to go.
+
+    Raises:
+        InputError: there is less.
+    """
+    free = shutil.disk_usage(folder).free
+    if size * (1 + _MARGIN) > free:
+        raise no_space(f"space for {as_bytes(size)}", f"{as_bytes(free)} free", folder)
+
+
+def announce(what: str, count: int, size: float, folder: Path) -> None:
+    """Say what is going to be written."""
+    _LOG.info("%s: %s time points, about %s, in %s.", what, f"{count:,}", as_bytes(size), folder)
+
+
+def as_bytes(size: float) -> str:
+    """A number of bytes, readable.
+
+    >>> as_bytes(1_234_567), as_bytes(999)
+    ('1.2 MB', '999 B')
+    """
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(int(math.log(max(size, 1), 1000)), len(units) - 1)
+    return f"{size / 1000**power:.{1 if power else 0}f} {units[power]}"
 
 
 def write_part(staging: Path, number: int, slabs: Iterable[Slab]) -> None:
@@ -120,8 +151,8 @@ def no_space(expected: str, found: str, where: Path) -> InputError:
         expected,
         found,
         str(where),
-        "Free space, for instance with `temmed cache prune`; choose another paths.cache; or do without a cache: "
-        "data.cache_images=never.",
+        "Free space, for instance with `temmed cache prune`; choose another paths.cache; or do without: "
+        "data.cache_images=never data.cache_features=false.",
     )
 
 
@@ -208,9 +239,10 @@ def _finish(staging: Path, target: Path, about: Mapping[str, Any]) -> None:
         "bytes": sum(file["bytes"] for file in files.values()),
         "files": files,
     }
-    for path in staging.iterdir():
-        if path.name not in {*files, USED}:
-            path.unlink()
     atomic_write(staging / ABOUT, json.dumps(whole, indent=2, ensure_ascii=False))
     os.rename(staging, target)
     sync_folder(target.parent)
+    # Only now: a build that is killed before goes on with what the records say.
+    for path in target.iterdir():
+        if path.name not in {*files, USED, ABOUT}:
+            path.unlink()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import multiprocessing
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -21,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from temmed.data.caches.building import divide, no_space, open_or_build, read_part, write_part
+from temmed.data.caches.building import announce, check_space, divide, open_or_build, read_part, write_part
 from temmed.data.caches.digests import FileState, ImageState, image_states
 from temmed.data.caches.entry import FORMAT, Entry, Slab
 from temmed.data.fitted import Fitted
@@ -35,7 +33,6 @@ from temmed.timelines.folder import Timeline
 
 CacheImages = Literal["auto", "always", "never"]
 
-_LOG = logging.getLogger(__name__)
 #: Raise it when the readers or what follows them give other pixels than before.
 _DECODING = 1
 #: Libraries that decode or resize; another version may give other pixels.
@@ -54,8 +51,8 @@ _LIBRARIES = (
 _SAMPLE = 8
 #: Work of fewer seconds is done sooner in one process than other processes start.
 _WORTH_PROCESSES = 10.0
-#: Part of the estimated size that must be free besides.
-_MARGIN = 0.02
+#: Bytes of a part of the cache at least, if there are as many.
+_SMALLEST_PART = 16 << 20
 
 
 class CachedPixels:
@@ -76,7 +73,7 @@ class CachedPixels:
         return PixelStack(entry.array(number), rows, entry.layout(number).columns, entry.mask(number, rows))
 
 
-def image_key(timeline: Timeline, fitted: Fitted, states: dict[str, ImageState]) -> str:
+def image_key(timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageState]) -> str:
     """A key that changes with the bytes of any image, with what is made of them, and with what reads them.
 
     Equal folders have equal keys, wherever they lie.
@@ -121,25 +118,30 @@ def open_pixels(
     Raises:
         InputError: images cannot be read, or there is no space for a cache.
     """
-    decoded = DecodedPixels(ImageSource(timeline, fitted.windows), fitted)
-    if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, decoded)):
+    source = ImageSource(timeline, fitted.windows)
+    decoded = DecodedPixels(source, fitted)
+    if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, source, fitted)):
         return decoded
-    memo = _memo(cache, timeline)
-    if once and not memo.exists():
+    if once and not _memo(cache, timeline).exists():
         return decoded
-    states = image_states(timeline.root, sorted(set(timeline.table("images")["path"])), memo)
+    states = read_states(timeline, cache)
     target = cache / "images" / image_key(timeline, fitted, states)
     if once and not target.exists():
         return decoded
-    return build_images(target, timeline, decoded, states)
+    return build_images(target, timeline, fitted, states)
+
+
+def read_states(timeline: Timeline, cache: Path) -> dict[str, ImageState]:
+    """The state of all image files of a timeline, by their path in the images table.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    return image_states(timeline.root, sorted(set(timeline.table("images")["path"])), _memo(cache, timeline))
 
 
 def build_images(
-    target: Path,
-    timeline: Timeline,
-    decoded: DecodedPixels,
-    states: dict[str, ImageState],
-    workers: int | None = None,
+    target: Path, timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageState], workers: int | None = None
 ) -> CachedPixels:
     """Decode all images of a timeline into an entry, unless it is there.
 
@@ -148,7 +150,7 @@ def build_images(
     Args:
         target: named by `image_key`.
         timeline: the data.
-        decoded: gives the pixels.
+        fitted: sources and image size.
         states: of the image files.
         workers: processes that decode; by default one for each processor, if there is work for them.
 
@@ -157,13 +159,13 @@ def build_images(
     """
 
     def build(staging: Path) -> dict[str, Any]:
-        _Build(staging, timeline, decoded, states).run(workers)
+        _Build(staging, timeline, fitted, states).run(workers)
         return {
             "kind": "images",
             "made_from": {
                 "dataset": timeline.meta.name,
                 "root": str(timeline.root.absolute()),
-                "size": list(decoded.spatial),
+                "size": "of their own size" if fitted.native else f"{' × '.join(map(str, fitted.spatial))} pixels",
                 "images": len(timeline.table("images")),
             },
         }
@@ -177,7 +179,8 @@ class _Job:
 
     staging: Path
     number: int
-    decoded: DecodedPixels
+    source: ImageSource
+    fitted: Fitted
     sequences: tuple[str, ...]
     files: tuple[FileState, ...]
 
@@ -207,9 +210,10 @@ def _decode_part(job: _Job) -> list[InputError]:
 
 def _slabs(job: _Job) -> Iterator[Slab]:
     problems: list[InputError] = []
+    decoded = DecodedPixels(job.source, job.fitted)
     for sequence in job.sequences:
         try:
-            slab = _slab(job.decoded, sequence)
+            slab = _slab(decoded, sequence, job.source.positions(sequence))
         except InputError as error:
             problems.append(error)
             continue
@@ -224,8 +228,7 @@ def _slabs(job: _Job) -> Iterator[Slab]:
         raise _UnreadableError(problems)
 
 
-def _slab(decoded: DecodedPixels, sequence: str) -> Slab:
-    positions = decoded.images.source.positions(sequence)
+def _slab(decoded: DecodedPixels, sequence: str, positions: Sequence[int]) -> Slab:
     stack = decoded.stack(sequence, positions)
     return Slab(sequence, positions, compact(stack.array[stack.rows]), stack.columns, stack.mask)
 
@@ -249,20 +252,18 @@ class _Build:
     Args:
         staging: where it is written.
         timeline: the data.
-        decoded: gives the pixels.
+        fitted: sources and image size.
         states: of the image files.
     """
 
-    def __init__(
-        self, staging: Path, timeline: Timeline, decoded: DecodedPixels, states: Mapping[str, ImageState]
-    ) -> None:
-        self.staging, self.decoded, self.states = staging, decoded, states
-        images = timeline.table("images")
-        grouped = images.drop_duplicates(["sequence_id", "position"]).groupby("sequence_id")["position"]
-        self.sequences: dict[str, list[int]] = {str(key): group.tolist() for key, group in grouped}
-        self.paths = {str(key): set(group) for key, group in images.groupby("sequence_id")["path"]}
+    def __init__(self, staging: Path, timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageState]) -> None:
+        self.staging, self.fitted = staging, fitted
+        self.source = ImageSource(timeline, fitted.windows)
+        self.sequences = imaged_positions(timeline)
+        self.files = files_by_sequence(timeline, states)
         # Two bytes a pixel: parts need not be of equal size, but the same each time.
-        self.parts = divide(self.sequences, 2 * math.prod(decoded.spatial) * decoded.sources)
+        size = 2 * math.prod(fitted.spatial) * len(fitted.sources)
+        self.parts = divide(self.sequences, _SMALLEST_PART // size + 1)
 
     def run(self, workers: int | None) -> None:
         """Write all parts that are not there.
@@ -275,9 +276,8 @@ class _Build:
             return
         count = sum(len(self.sequences[key]) for n in missing for key in self.parts[n])
         size, seconds = self._estimate()
-        self._check_space(size * count)
-        told = f"Image cache: {count:,} time points, about {as_bytes(size * count)}, in {self.staging.parent}"
-        _LOG.info("%s%s.", told, "" if len(missing) == len(self.parts) else " (the others are there already)")
+        check_space(size * count, self.staging.parent)
+        announce("Image cache", count, size * count, self.staging.parent)
         if workers is None:
             workers = processors() if seconds * count > _WORTH_PROCESSES else 1
         problems: list[InputError] = []
@@ -291,36 +291,35 @@ class _Build:
 
     def _job(self, number: int) -> _Job:
         sequences = self.parts[number]
-        files = {file.path: file for key in sequences for path in self.paths[key] for file in self.states[path].files}
-        return _Job(self.staging, number, self.decoded.only(sequences), tuple(sequences), tuple(files.values()))
+        files = tuple(file for key in sequences for file in self.files[key])
+        return _Job(self.staging, number, self.source.only(sequences), self.fitted, tuple(sequences), files)
 
     def _estimate(self) -> tuple[float, float]:
         """Bytes and seconds that a time point takes, from a few sequences."""
-        ids = list(self.sequences)
+        decoded, ids = DecodedPixels(self.source, self.fitted), list(self.sequences)
         positions, size, started = 0, 0, time.perf_counter()
         for sequence in ids[:: math.ceil(len(ids) / _SAMPLE)]:
             try:
-                slab = _slab(self.decoded, sequence)
+                slab = _slab(decoded, sequence, self.sequences[sequence])
             except InputError:
                 continue  # told with all others that are unreadable, after the build
             positions, size = positions + len(slab.positions), size + slab.array.nbytes
         return size / max(positions, 1), (time.perf_counter() - started) / max(positions, 1)
 
-    def _check_space(self, size: float) -> None:
-        free = shutil.disk_usage(self.staging).free
-        if size * (1 + _MARGIN) > free:
-            raise no_space(f"{as_bytes(size)} for a cache of the images", f"{as_bytes(free)} free", self.staging.parent)
+
+def files_by_sequence(timeline: Timeline, states: Mapping[str, ImageState]) -> dict[str, list[FileState]]:
+    """The files that hold the images of each sequence."""
+    images = timeline.table("images")
+    return {
+        str(key): [file for path in dict.fromkeys(paths) for file in states[path].files]
+        for key, paths in images.groupby("sequence_id")["path"]
+    }
 
 
-def as_bytes(size: float) -> str:
-    """A number of bytes, readable.
-
-    >>> as_bytes(1_234_567), as_bytes(999)
-    ('1.2 MB', '999 B')
-    """
-    units = ("B", "kB", "MB", "GB", "TB")
-    power = min(int(math.log(max(size, 1), 1000)), len(units) - 1)
-    return f"{size / 1000**power:.{1 if power else 0}f} {units[power]}"
+def imaged_positions(timeline: Timeline) -> dict[str, list[int]]:
+    """The positions that have images, ascending, by sequence."""
+    images = timeline.table("images").drop_duplicates(["sequence_id", "position"])
+    return {str(key): sorted(group) for key, group in images.groupby("sequence_id")["position"]}
 
 
 def _joined(problems: list[InputError]) -> InputError:
@@ -339,17 +338,17 @@ def _memo(cache: Path, timeline: Timeline) -> Path:
     return cache / "file-digests" / f"{name}.parquet"
 
 
-def _is_plain(timeline: Timeline, decoded: DecodedPixels) -> bool:
+def _is_plain(timeline: Timeline, source: ImageSource, fitted: Fitted) -> bool:
     """Whether the files are uncompressed arrays just as they are wanted, as far as the first shows."""
-    steps = decoded.images.preparation
-    if replace(steps, size=None) != Preparation():
-        return False
     images = timeline.table("images")
-    if not images["path"].str.lower().str.endswith(".npy").all():
+    if (
+        replace(fitted.preparation, size=None) != Preparation()
+        or not images["path"].str.lower().str.endswith(".npy").all()
+    ):
         return False
-    first = images.iloc[0]
-    found = decoded.images.source.read(first["sequence_id"], {int(first["position"])}).values()
-    return all(steps.size in (None, image.shape) for images in found for image in images.values())
+    sequence, position = images["sequence_id"].iloc[0], int(images["position"].iloc[0])
+    held = source.read(sequence, [position])[position].values()
+    return all(fitted.preparation.size in (None, image.shape) for image in held)
 
 
 def _version(library: str) -> str:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from temmed.data.caches.images import CachedPixels, compact, open_pixels
+from temmed.data.caches import building, images
+from temmed.data.caches.images import CachedPixels, build_images, compact, open_pixels, read_states
 from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted
-from temmed.data.images import DecodedPixels, ImageSource
-from temmed.data.pixels import Pixels, pack
+from temmed.data.images import DecodedPixels
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import make_split
-from temmed.timelines.synthetic.generate import generate
 
-
-@pytest.fixture(scope="module")
-def cxr(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
-    """Radiographs as DICOM files: two sources, of which many positions have one."""
-    root = tmp_path_factory.mktemp("cxr") / "set"
-    return generate(root, modality="cxr", patients=12, size=32, workers=1, progress=False)
-
-
-@pytest.fixture
-def copied(cxr: Timeline, tmp_path: Path) -> Timeline:
-    shutil.copytree(cxr.root, tmp_path / "copy")
-    return Timeline.open(tmp_path / "copy")
+if TYPE_CHECKING:
+    from tests.data.caches.conftest import SameAsFiles
 
 
 def _fit(timeline: Timeline, size: int = 32) -> Fitted:
@@ -48,33 +38,22 @@ def _entries(cache: Path) -> set[str]:
     return {path.name for path in (cache / "images").iterdir() if not path.name.startswith(".")}
 
 
-def assert_same(found: Pixels, timeline: Timeline, fitted: Fitted) -> None:
-    """All sequences, whole and in part, are what the files give."""
-    source = ImageSource(timeline, fitted.windows)
-    decoded = DecodedPixels(source, fitted)
-    for sequence in timeline.table("sequences")["sequence_id"]:
-        positions = source.positions(sequence)
-        for wanted in (positions, positions[::-2], positions[:1] * 2):
-            expected, stack = decoded.stack(sequence, wanted), found.stack(sequence, wanted)
-            assert len(stack) == len(wanted)
-            for one, other in zip(pack([stack], decoded.sources), pack([expected], decoded.sources), strict=True):
-                assert np.array_equal(one.float(), other.float())
-
-
 @pytest.mark.parametrize("size", [32, 24])
-def test_cached_pixels_are_those_of_the_files(size: int, cxr: Timeline, tmp_path: Path) -> None:
+def test_cached_pixels_are_those_of_the_files(
+    same_as_files: SameAsFiles, size: int, cxr: Timeline, tmp_path: Path
+) -> None:
     fitted = _fit(cxr, size)
     pixels = _cached(cxr, fitted, tmp_path)
-    assert_same(pixels, cxr, fitted)
-    assert_same(pickle.loads(pickle.dumps(pixels)), cxr, fitted)
+    same_as_files(pixels, cxr, fitted)
+    same_as_files(pickle.loads(pickle.dumps(pixels)), cxr, fitted)
     assert len(pickle.dumps(pixels)) < 1000
 
 
 def test_arrays_are_views_of_the_file_and_cannot_be_written(
-    tiny_timeline: Timeline, fitted: Fitted, tmp_path: Path
+    same_as_files: SameAsFiles, tiny_timeline: Timeline, fitted: Fitted, tmp_path: Path
 ) -> None:
     pixels = _cached(tiny_timeline, fitted, tmp_path)
-    assert_same(pixels, tiny_timeline, fitted)
+    same_as_files(pixels, tiny_timeline, fitted)
     array = pixels.stack("s00000", [0]).array
     assert not array.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
@@ -83,7 +62,9 @@ def test_arrays_are_views_of_the_file_and_cannot_be_written(
         pixels.stack("s00000", [0, 99])
 
 
-def test_a_file_changed_in_place_with_equal_size_and_date_is_seen(copied: Timeline, tmp_path: Path) -> None:
+def test_a_file_changed_in_place_with_equal_size_and_date_is_seen(
+    same_as_files: SameAsFiles, copied: Timeline, tmp_path: Path
+) -> None:
     fitted, cache = _fit(copied), tmp_path / "cache"
     _cached(copied, fitted, cache)
     file = copied.root / copied.table("images")["path"].iloc[0]
@@ -94,7 +75,7 @@ def test_a_file_changed_in_place_with_equal_size_and_date_is_seen(copied: Timeli
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
     again = Timeline.open(copied.root)
-    assert_same(_cached(again, fitted, cache), again, fitted)
+    same_as_files(_cached(again, fitted, cache), again, fitted)
     assert len(_entries(cache)) == 2
 
 
@@ -109,8 +90,8 @@ def test_test_images_have_no_part_in_what_is_fitted(copied: Timeline) -> None:
     split = make_split(copied, by="patient", seed=0)
     before = fit(copied, split, 32)
     unseen = set(split.sequences("test")["sequence_id"])
-    images = copied.table("images")
-    for path in set(images.loc[images["sequence_id"].isin(unseen), "path"]):
+    rows = copied.table("images")
+    for path in set(rows.loc[rows["sequence_id"].isin(unseen), "path"]):
         content = bytearray((copied.root / path).read_bytes())
         content[-200:] = bytes(200)
         (copied.root / path).write_bytes(content)
@@ -153,3 +134,61 @@ def test_whole_values_take_16_bits(values: list[float], kind: type) -> None:
     found = compact(np.array(values, np.float32))
     assert found.dtype == kind
     assert np.array_equal(found, np.array(values, np.float32), equal_nan=True)
+
+
+def test_auto_keeps_no_second_copy_of_plain_arrays(tiny_timeline: Timeline, fitted: Fitted, tmp_path: Path) -> None:
+    assert isinstance(open_pixels(tiny_timeline, fitted, tmp_path, "auto"), DecodedPixels)
+    assert not any(tmp_path.iterdir())
+    smaller = fit(tiny_timeline, make_split(tiny_timeline, by="patient", seed=0), 16)
+    assert isinstance(open_pixels(tiny_timeline, smaller, tmp_path, "auto"), CachedPixels)
+
+
+def test_what_is_read_once_is_cached_only_already(cxr: Timeline, cxr_fitted: Fitted, tmp_path: Path) -> None:
+    assert isinstance(open_pixels(cxr, cxr_fitted, tmp_path, once=True), DecodedPixels)
+    assert isinstance(open_pixels(cxr, cxr_fitted, tmp_path, "never"), DecodedPixels)
+    assert not any(tmp_path.iterdir())
+    _cached(cxr, cxr_fitted, tmp_path)
+    assert isinstance(open_pixels(cxr, cxr_fitted, tmp_path, once=True), CachedPixels)
+
+
+def test_no_space_is_said_before_anything_is_decoded(
+    cxr: Timeline, cxr_fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"space for \d+\.\d kB, found 1.0 kB free"):
+        open_pixels(cxr, cxr_fitted, tmp_path, "always")
+
+
+def test_a_file_changed_while_it_is_cached_is_refused(
+    copied: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, file = _fit(copied), copied.root / copied.table("images")["path"].iloc[0]
+    write = images.write_part
+
+    def change_first(*args: object) -> None:
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        write(*args)
+
+    monkeypatch.setattr(images, "write_part", change_first)
+    with pytest.raises(InputError, match="that it was changed meanwhile") as caught:
+        open_pixels(copied, fitted, tmp_path / "cache", "always")
+    assert caught.value.where == str(file)
+    assert _entries(tmp_path / "cache") == set()
+
+
+@pytest.mark.slow
+def test_processes_decode_the_same_and_name_what_is_unreadable(
+    copied: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_as_files: SameAsFiles
+) -> None:
+    fitted, cache = _fit(copied), tmp_path / "cache"
+    monkeypatch.setattr(images, "_SMALLEST_PART", 20_000)
+    file = copied.root / copied.table("images")["path"].iloc[-1]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:300])
+    with pytest.raises(InputError) as caught:
+        build_images(cache / "images" / "one", copied, fitted, read_states(copied, cache), workers=2)
+    assert caught.value.where == str(file)
+    file.write_bytes(whole)
+    found = build_images(cache / "images" / "two", copied, fitted, read_states(copied, cache), workers=2)
+    assert len(found.entry.about["files"]) > 5
+    same_as_files(found, copied, fitted)
