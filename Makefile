@@ -41,8 +41,9 @@ lint: setup ## Style, types and import directions
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" lint-imports
 
-bench: setup ## Measure and write benchmarks/results/
-	for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+bench: setup ## Run all benchmarks: one table of ratios, and benchmarks/results/
+	$(BIN)/python -m pip install -q -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 wheel: setup ## Build the wheel and train one step from it, outside the checkout
 	.ci/wheel $(BIN)/python

@@ -4,26 +4,25 @@ Tables of invented patients are written: a sequence of eight visits each, an ima
 measurements and events, a report of every other visit, and two questions per sequence. Then the command itself is run
 in a process of its own, so that start-up, reading, checking and every rule count.
 
-Usage: python benchmarks/audit.py [--time-points 1000000] [--out benchmarks/results/audit.json]
+Usage: python benchmarks/audit.py [--time-points 1000000] [--repeats 1] [--out FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import ROOT, Ratio, parser, report
 
-ROOT = Path(__file__).resolve().parent.parent
 SECONDS, GIBIBYTES, CORES = 60.0, 4.0, 2
 VISITS = 8
 CHOICES = ("progressed", "stable", "regressed")
@@ -151,7 +150,7 @@ def write(folder: Path, time_points: int) -> None:
     (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def measure(folder: Path) -> dict[str, object]:
+def measure(folder: Path) -> dict[str, Any]:
     """Run the command on two cores; its wall time, its largest memory and what it found."""
     out = folder / "audit.json"
     command = [sys.executable, "-m", "temmed.cli", "data", "audit", str(folder), "--tables-only"]
@@ -181,21 +180,20 @@ def measure(folder: Path) -> dict[str, object]:
 
 def main() -> int:
     """Measure, print, write JSON; 1 if it took longer or more memory than it may."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--time-points", type=int, default=1_000_000)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "audit.json")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "audit", repeats=1)
+    arguments.add_argument("--time-points", type=int, default=1_000_000)
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), options.time_points)
-        result = measure(Path(folder))
-    print(f"{options.time_points:,} time points: {result['seconds']:.1f} s, {result['gibibytes']:.2f} GiB")
-    print(f"processor {result['processor_seconds']:.1f} s, load {result['load']:.1f}, found {result['counts']}")
-    machine = {"python": platform.python_version(), "machine": platform.machine()}
-    limits = {"seconds": SECONDS, "gibibytes": GIBIBYTES, "cores": CORES}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {"time_points": options.time_points, "limits": limits, **result, **machine}
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return int(float(str(result["seconds"])) > SECONDS or float(str(result["gibibytes"])) > GIBIBYTES)
+        runs = [measure(Path(folder)) for _ in range(options.repeats)]
+    for run in runs:
+        print(f"{options.time_points:,} time points: {run['seconds']:.1f} s, {run['gibibytes']:.2f} GiB", end="; ")
+        print(f"processor {run['processor_seconds']:.1f} s, load {run['load']:.1f}, found {run['counts']}")
+    ratios = [
+        Ratio.of(f"{what}, of the {most:g} it may take", [run[what] for run in runs], [most] * len(runs), 1.0, True)
+        for what, most in (("seconds", SECONDS), ("gibibytes", GIBIBYTES))
+    ]
+    return report(options.out, ratios, time_points=options.time_points, runs=runs)
 
 
 if __name__ == "__main__":

@@ -3,24 +3,22 @@
 dicognito changes DICOM headers alone: other files are taken to stay as they are. Its row is therefore given twice, for
 all planted identifiers and for those in DICOM headers only.
 
-Usage: python benchmarks/deidentification.py [--patients 20] [--seed 0] [--out benchmarks/results/deidentification.json]
+Usage: python benchmarks/deidentification.py [--patients 20] [--seed 0] [--out FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import json
 import shutil
+import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from harness import Ratio, parser, report
 from privacy_corpus import Corpus, Planted, lost_tokens, plant, survivors
-
-ROOT = Path(__file__).resolve().parent.parent
 
 _HEADERS = ("header", "private", "nested")
 
@@ -88,13 +86,12 @@ def by_dicognito(source: Path, target: Path) -> None:
         dataset.save_as(path)
 
 
-def main() -> None:
-    """Measure, print a table, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/deidentification.json")
-    arguments = parser.parse_args()
+def main() -> int:
+    """Measure, print a table, write the numbers; 1 if an identifier or too many clinical words were left or lost."""
+    options = parser(__doc__, "deidentification", repeats=1)
+    options.add_argument("--patients", type=int, default=20)
+    options.add_argument("--seed", type=int, default=0)
+    arguments = options.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         corpus = plant(Path(folder, "source"), arguments.patients, arguments.seed)
@@ -108,9 +105,13 @@ def main() -> None:
             f"| {name} | {row['left']:,} of {row['planted']:,} | {row['left_in_headers']:,} of "
             f"{row['planted_in_headers']:,} | {row['clinical_lost']:,} of {row['clinical_tokens']:,} |"
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+    ours = results["temmed"]
+    ratios = [
+        Ratio.of("identifiers left, of those planted", [ours["left"]], [ours["planted"]], 0.0, at_most=True),
+        Ratio.of("clinical words lost, of all", [ours["clinical_lost"]], [ours["clinical_tokens"]], 0.01, at_most=True),
+    ]
+    return report(arguments.out, ratios, tools=results)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,6 +27,7 @@ class Ratio:
         low: the least of them.
         high: the greatest of them.
         bar: what the median should reach; ``None`` if it is only told.
+        at_most: the bar is the most that the median may be.
     """
 
     what: str
@@ -34,17 +35,22 @@ class Ratio:
     low: float
     high: float
     bar: float | None = None
+    at_most: bool = False
 
     @classmethod
-    def of(cls, what: str, ours: Sequence[float], theirs: Sequence[float], bar: float | None = None) -> Ratio:
+    def of(
+        cls, what: str, ours: Sequence[float], theirs: Sequence[float], bar: float | None = None, at_most: bool = False
+    ) -> Ratio:
         """Ratios of measurements that were made in turn."""
         ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-        return cls(what, statistics.median(ratios), min(ratios), max(ratios), bar)
+        return cls(what, statistics.median(ratios), min(ratios), max(ratios), bar, at_most)
 
     @property
     def met(self) -> bool:
-        """Whether the median reaches the bar."""
-        return self.bar is None or self.median >= self.bar
+        """Whether the median is on the right side of the bar."""
+        if self.bar is None:
+            return True
+        return self.median <= self.bar if self.at_most else self.median >= self.bar
 
 
 def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -61,10 +67,10 @@ def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
     return found
 
 
-def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
+def parser(doc: str | None, name: str, repeats: int = 5) -> argparse.ArgumentParser:
     """Options that every benchmark has: ``--repeats`` and ``--out``."""
     made = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
-    made.add_argument("--repeats", type=int, default=5, help="interleaved measurements of each (default 5)")
+    made.add_argument("--repeats", type=int, default=repeats, help=f"measurements (default {repeats})")
     made.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="the JSON file to write")
     return made
 
@@ -78,16 +84,16 @@ def report(out: Path, ratios: Sequence[Ratio], **further: Any) -> int:
     out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     missed = [ratio.what for ratio in ratios if not ratio.met]
     if missed:
-        print(f"Below the bar: {'; '.join(missed)}", file=sys.stderr)
+        print(f"Bars missed: {'; '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
 
 
 def print_ratios(ratios: Sequence[Ratio]) -> None:
     """A table of ratios."""
     width = max([8, *(len(ratio.what) for ratio in ratios)])
-    print(f"{'compared':<{width}} {'ratio':>7} {'min–max':>15} {'bar':>6}")
+    print(f"{'compared':<{width}} {'ratio':>7} {'min–max':>15} {'bar':>7}")
     for ratio in ratios:
         spread = f"{ratio.low:.2f}–{ratio.high:.2f}"
-        bar = "" if ratio.bar is None else f"{ratio.bar:.2f}"
-        print(f"{ratio.what:<{width}} {ratio.median:7.2f} {spread:>15} {bar:>6}{'' if ratio.met else '  missed'}")
+        bar = "" if ratio.bar is None else f"{'≤' if ratio.at_most else '≥'} {ratio.bar:.2f}"
+        print(f"{ratio.what:<{width}} {ratio.median:7.2f} {spread:>15} {bar:>7}{'' if ratio.met else '  missed'}")
     sys.stdout.flush()

@@ -53,7 +53,9 @@ def main() -> int:
         contents[name] = content
         found = content.get("ratios", [])
         assert isinstance(found, list)
-        ratios += [Ratio(f"{name}: {r['what']}", r["median"], r["low"], r["high"], r["bar"]) for r in found]
+        for entry in found:
+            row = {key: value for key, value in entry.items() if key != "met"}
+            ratios.append(Ratio(**row | {"what": f"{name}: {row['what']}"}))
     print("\n=== all")
     print_ratios(ratios)
     for name, code in codes.items():

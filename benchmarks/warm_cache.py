@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 import torch
 from harness import Ratio, in_turn, parser, report
-from temmed.data.caches.images import open_pixels
 
+from temmed.data.caches.images import open_pixels
 from temmed.data.collate import Collator
 from temmed.data.datamodule import fit
 from temmed.data.dataset import SequenceDataset
