@@ -197,7 +197,8 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     saved = provenance["data"]
     settings = DataSettings(**saved)
     settings.num_workers = config.data.num_workers
-    settings.batch_size = config.data.batch_size or settings.batch_size
+    if config.data.batch_size is not None:
+        settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch = config.data.batch_size, None, None
     settings.cache_features, settings.overwrite = False, False
     settings.root = config.data.root or provenance["dataset"]["root"]
     timeline = Timeline.open(settings.root)

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from temmed.data.batching import Budget
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.features import FeatureStore
@@ -56,6 +57,10 @@ class DataSettings:
     max_questions: int | None = None
     position_dropout: float = 0.1
     cache_features: bool = False
+    frames_per_batch: int | None = None
+    pairs_per_batch: int | None = None
+    stride: int = 1
+    window: int | None = None
 
 
 def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
@@ -209,8 +214,30 @@ class TimelineDataModule(pl.LightningDataModule):
                 position_dropout=self.settings.position_dropout if training else 0.0,
                 max_questions=self.settings.max_questions if training else None,
                 seed=self.seed,
+                stride=self.settings.stride,
+                window=self.settings.window if training else None,
             )
+            if training and self.settings.window is not None:
+                self._check_window(self._datasets[key], self.settings.window)
         return self._datasets[key]
+
+    def _check_window(self, dataset: SequenceDataset, window: int) -> None:
+        """Say which share of the questions windows leave out, and refuse them if it is all."""
+        fit, asked = dataset.questions_in_windows()
+        if not fit:
+            raise InputError(
+                "windows in which a question can be answered",
+                f"none for any of {asked} questions: what each needs spans more than {window} positions",
+                "data.window",
+                "Choose longer windows, or null for whole sequences.",
+            )
+        if fit < asked:
+            _LOG.warning(
+                "%d of %d questions are not trained on: what they need spans more than data.window=%d positions.",
+                asked - fit,
+                asked,
+                window,
+            )
 
     def loader(self, subset: str, training: bool = False) -> DataLoader:
         """Batches of a subset; shuffled for training, else sorted by size.
@@ -220,16 +247,26 @@ class TimelineDataModule(pl.LightningDataModule):
         a batch, and takes as many steps in an epoch, as a model that sees whole sequences.
         """
         dataset = self.dataset(subset, training)
-        views = len(dataset) / len(dataset.records)
+        budget = self._budget(dataset)
+        if alone := budget.too_large(dataset.sizes):
+            _LOG.warning(
+                "%d of the %d sequences of %s exceed data.frames_per_batch or data.pairs_per_batch by themselves: each "
+                "stands alone in its batch.",
+                alone,
+                len(dataset),
+                subset,
+            )
         trainer = self.trainer
         distributed = trainer is not None and trainer.world_size > 1
         sampler = EpochBatchSampler(
             dataset.sizes,
-            round(self.settings.batch_size * views),
+            budget.items,
             shuffle=training,
             seed=self.seed,
             rank=trainer.global_rank if distributed and trainer else 0,
             world_size=trainer.world_size if distributed and trainer else 1,
+            frames=budget.frames,
+            pairs=budget.pairs,
         )
         workers = self.settings.num_workers
         return TimelineLoader(
@@ -240,6 +277,24 @@ class TimelineDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context="spawn" if workers else None,
+        )
+
+    def _budget(self, dataset: SequenceDataset) -> Budget:
+        """What a batch may hold; of a probe, as many times as much as its views are more than the sequences."""
+        settings = self.settings
+        if settings.inputs == "all":
+            return Budget(settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch)
+        whole = [(1, int(r.imaged.sum()), len(r.times) * len(r.questions)) for r in dataset.records]
+        views = [(1, images, positions * questions) for positions, questions, images in dataset.sizes]
+        shares = np.sum(views, axis=0) / np.sum(whole, axis=0)
+
+        def scaled(bound: int, share: float) -> int:
+            return max(1, round(bound * share))
+
+        return Budget(
+            scaled(settings.batch_size, shares[0]),
+            None if settings.frames_per_batch is None else scaled(settings.frames_per_batch, shares[1]),
+            None if settings.pairs_per_batch is None else scaled(settings.pairs_per_batch, shares[2]),
         )
 
     def train_dataloader(self) -> WindowLoader:
