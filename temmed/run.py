@@ -86,7 +86,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     if not timeline.has("questions"):
         raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
-    fitted = fit(timeline, split, settings.size, settings.windows)
+    fitted = fit(timeline, split, settings.size, settings.windows, settings.steps)
     model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {

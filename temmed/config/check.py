@@ -106,6 +106,18 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         names = [str(choice) for choice in rule.choices]
         near = nearest(str(value), names)
         refuse(one_of(names), f"Did you mean {near!r}?" if near else "Choose one of them.")
+    if rule.axes is not None:
+        several = list(value) if OmegaConf.is_list(value) else []
+        numbers = several or [value]
+        kinds = (int,) if rule.axes is int else (int, float)
+        if (several and len(several) not in (2, 3)) or not all(
+            isinstance(number, kinds) and not isinstance(number, bool) and number > 0 for number in numbers
+        ):
+            whole = "whole " if rule.axes is int else ""
+            refuse(f"a {whole}number above 0, or one for each axis: [rows, columns] or [slices, rows, columns]")
+        for number in numbers[-2:]:
+            _check_rule(number, dataclasses.replace(rule, axes=None), where)
+        return
     if (rule.minimum is not None or rule.above is not None) and not isinstance(value, int | float):
         refuse("a number")
     if rule.minimum is not None and not value >= rule.minimum:

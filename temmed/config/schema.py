@@ -33,6 +33,8 @@ class Rule:
         word: what may stand instead of a file.
         divides: the key of a whole number of which the value must be a divisor.
         windows: the value gives windows by modality.
+        axes: the value is a number of this type, or a list of 2 or 3, one for each axis of an image; those of rows and
+            columns must satisfy the rest.
     """
 
     minimum: float | None = None
@@ -46,6 +48,7 @@ class Rule:
     word: str = ""
     divides: str = ""
     windows: bool = False
+    axes: type[float] | None = None
 
 
 def rule(**conditions: Any) -> dict[str, Rule]:
@@ -82,9 +85,12 @@ class DataConfig:
     modality: str | None = MISSING
     name: str = field(default=MISSING, metadata=rule(**NAME))
     patients: int | None = field(default=MISSING, metadata=rule(minimum=1))
-    size: int = field(default=MISSING, metadata=rule(minimum=8))
+    size: Any = field(default=MISSING, metadata=rule(axes=int, minimum=8))
     spatial_dims: int = field(default=MISSING, metadata=rule(choices=(2, 3)))
     windows: dict[str, Any] | None = field(default=MISSING, metadata=rule(windows=True))
+    spacing: Any = field(default=MISSING, metadata=rule(axes=float, above=0))
+    slices: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    register: str | None = field(default=MISSING, metadata=rule(choices=("rigid", "affine")))
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
     overwrite: bool = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)

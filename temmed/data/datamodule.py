@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +18,9 @@ from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
-from temmed.data.images import DecodedPixels, ImageSource
+from temmed.data.images import DecodedPixels, ImageSource, PreparedImages
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
+from temmed.data.preparation import Preparation
 from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
 from temmed.data.tokenizer import Tokenizer
@@ -44,9 +45,12 @@ class DataSettings:
     modality: str | None = "mri"
     name: str = "synthetic_mri"
     patients: int | None = None
-    size: int = 64
+    size: int | list[int] | None = 64
     spatial_dims: int = 2
     windows: Mapping[str, Any] | None = None
+    spacing: float | list[float] | None = None
+    slices: int | None = None
+    register: str | None = None
     seed: int = 0
     overwrite: bool = False
     split: Mapping[str, Any] = field(default_factory=lambda: {"by": "patient", "seed": 0, "fractions": [0.6, 0.1, 0.3]})
@@ -61,6 +65,12 @@ class DataSettings:
     pairs_per_batch: int | None = None
     stride: int = 1
     window: int | None = None
+
+    @property
+    def steps(self) -> Preparation:
+        """What images go through, but for their size, which the data has a part in."""
+        spacing = (self.spacing,) if isinstance(self.spacing, int | float) else self.spacing
+        return Preparation(self.register, None if spacing is None else tuple(map(float, spacing)), self.slices)
 
 
 def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
@@ -78,7 +88,10 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
             "data.root or data.modality", "neither", "data", "Name your folder: data=folder data.root=DIR."
         )
     patients = settings.patients or 3200
-    name = f"{settings.modality}{settings.spatial_dims}d-{patients}x{settings.size}-seed{settings.seed}-v{VERSION}"
+    if not isinstance(settings.size, int | None):
+        raise InputError("one number, or null", str(settings.size), "data.size", "Built-in images are square.")
+    drawn = "own" if settings.size is None else settings.size
+    name = f"{settings.modality}{settings.spatial_dims}d-{patients}x{drawn}-seed{settings.seed}-v{VERSION}"
     root = cache / name
     if root.exists() and not settings.overwrite:
         return Timeline.open(root)
@@ -94,17 +107,25 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
     )
 
 
-def fit(timeline: Timeline, split: Split, size: int, windows: Mapping[str, Any] | None = None) -> Fitted:
+def fit(
+    timeline: Timeline,
+    split: Split,
+    size: int | Sequence[int] | None,
+    windows: Mapping[str, Any] | None = None,
+    steps: Preparation | None = None,
+) -> Fitted:
     """Fit vocabulary, channels, normalisation and the scale of values to the train subset.
 
     Args:
         timeline: the data.
         split: whose train subset is used, and nothing else.
-        size: images are resized to ``size`` pixels along rows and columns.
+        size: of the images a model is given: along rows and columns, or along every axis; ``None`` leaves each
+            sequence its own.
         windows: for a modality, the windows that become channels.
+        steps: what else images go through; its own size is not looked at.
 
     Raises:
-        InputError: the train subset has no images.
+        InputError: the train subset has no images, or they do not allow the steps.
     """
     owned = split.sequences("train")
     last = dict(zip(owned["sequence_id"], owned["last_asked"], strict=True))
@@ -119,32 +140,58 @@ def fit(timeline: Timeline, split: Split, size: int, windows: Mapping[str, Any] 
         for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
     )
     values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
-    sources, spatial, moments = _look_at_images(ImageSource(timeline, windows), last, size)
-    mean, deviation = _normalisation(moments)
-    return Fitted(tokenizer, sources, mean, deviation, spatial, ValueScale.fit(values), dict(windows or {}))
+    source = ImageSource(timeline, windows)
+    imaged = [key for key in sorted(last) if source.positions(key) and source.positions(key)[0] <= last[key]]
+    if not imaged:
+        raise InputError(
+            "images in the train subset", "none", str(source.root), "Check the images table and the split."
+        )
+    steps = replace(steps or Preparation(), size=None)
+    first = PreparedImages(source, steps).size(imaged[0])
+    if size is not None:
+        steps = replace(steps, size=_given_size(size, first, steps))
+    sources, mean, deviation = _look_at_images(PreparedImages(source, steps), {key: last[key] for key in imaged})
+    scale = ValueScale.fit(values)
+    return Fitted(tokenizer, sources, mean, deviation, steps.size or first, scale, dict(windows or {}), steps)
+
+
+def _given_size(size: int | Sequence[int], first: tuple[int, ...], steps: Preparation) -> tuple[int, ...]:
+    """The size that was asked for, along every axis."""
+    if not isinstance(size, int):
+        if len(size) != len(first):
+            raise InputError(
+                f"{len(first)} numbers for images of {len(first)} dimensions",
+                str(len(size)),
+                "data.size",
+                "Give one number for each axis, or a single one.",
+            )
+        return tuple(size)
+    if len(first) == 3 and steps.spacing is not None:
+        raise InputError(
+            "[slices, rows, columns]",
+            str(size),
+            "data.size",
+            "With data.spacing volumes are cut or padded and not resized: say how many slices are kept, or set null.",
+        )
+    return (*(min(n, _MOST_SLICES) for n in first[:-2]), size, size)
 
 
 def _look_at_images(
-    source: ImageSource, last: Mapping[str, int], size: int
-) -> tuple[tuple[Source, ...], tuple[int, ...], dict[str, np.ndarray]]:
-    """Sources, size, and for each channel the sum, the sum of squares and the number of the pixels of a sample."""
+    images: PreparedImages, last: Mapping[str, int]
+) -> tuple[tuple[Source, ...], tuple[float, ...], tuple[float, ...]]:
+    """Sources, and mean and deviation of the channels, from a sample of the sequences."""
     found: set[Source] = set()
     moments: dict[str, np.ndarray] = {}
-    spatial: tuple[int, ...] | None = None
     for sequence in sorted(last)[:: max(1, len(last) // _SAMPLE)]:
-        for images in source.read(sequence, range(last[sequence] + 1)).values():
-            for kind, image in images.items():
+        for pixels in images.read(sequence, range(last[sequence] + 1)).values():
+            for kind, image in pixels.items():
                 found.add(kind)
-                spatial = spatial or (*(min(n, _MOST_SLICES) for n in image.shape[:-2]), size, size)
                 for channel, window in kind.channels:
                     flat = (image if window is None else window.apply(image)).ravel().astype(np.float64)
                     sums = np.array([flat.sum(), (flat**2).sum(), flat.size])
                     moments[channel] = moments.get(channel, 0) + sums
-    if spatial is None:
-        raise InputError(
-            "images in the train subset", "none", str(source.root), "Check the images table and the split."
-        )
-    return tuple(sorted(found)), spatial, moments
+    mean, deviation = _normalisation(moments)
+    return tuple(sorted(found)), mean, deviation
 
 
 def _normalisation(moments: Mapping[str, np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from temmed.data.preparation import Preparation
 from temmed.data.tokenizer import Tokenizer
 from temmed.timelines.windows import Window
 
@@ -76,9 +77,10 @@ class Fitted:
         sources: kinds of images, in the order in which batches hold them.
         mean: of each channel.
         deviation: of each channel.
-        spatial: size of the images, ``(H, W)`` or ``(D, H, W)``.
+        spatial: size of the images, ``(H, W)`` or ``(D, H, W)``; that of the first image if each keeps its own.
         values: the scale of numeric answers.
         windows: for a modality, the windows that became channels.
+        preparation: what every image goes through before the model.
     """
 
     tokenizer: Tokenizer
@@ -88,6 +90,12 @@ class Fitted:
     spatial: tuple[int, ...]
     values: ValueScale
     windows: dict[str, list[Any]] = field(default_factory=dict)
+    preparation: Preparation = field(default_factory=Preparation)
+
+    @property
+    def native(self) -> bool:
+        """Whether the images of each sequence keep a size of their own, in place of ``spatial``."""
+        return self.preparation.size is None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -106,7 +114,12 @@ class Fitted:
             {"channel": source.channel, "windows": [list(window) for window in source.windows]}
             for source in self.sources
         ]
-        return {**asdict(self), "tokenizer": list(self.tokenizer.words), "sources": sources}
+        return {
+            **asdict(self),
+            "tokenizer": list(self.tokenizer.words),
+            "sources": sources,
+            "preparation": self.preparation.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Fitted:
@@ -122,6 +135,8 @@ class Fitted:
             spatial=tuple(saved["spatial"]),
             values=ValueScale(**saved["values"]),
             windows=saved.get("windows", {}),
+            # Before there were other steps, every image was resized.
+            preparation=Preparation.from_dict(saved.get("preparation", {"size": saved["spatial"]})),
         )
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from temmed.data.fitted import Fitted, Source
 from temmed.data.pixels import PixelStack
+from temmed.data.preparation import Preparation
+from temmed.data.resampling import cut_or_pad, resample, resize, spread_slices
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
+from temmed.timelines.implant.geometry import affine_of, spacing_of
 from temmed.timelines.pixels import read_frames
 from temmed.timelines.validate import image_path
 from temmed.timelines.windows import read_windows
@@ -40,6 +41,7 @@ class ImageSource:
         dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
         self._dims = dims.astype(int).to_dict()
         self._rows: dict[str, list[tuple[int, str, str, int | None]]] = {}
+        self._spacings: dict[tuple[Path, int], tuple[float, ...]] = {}
         frames = [None if frame != frame or frame is None else int(frame) for frame in images["frame"].astype(float)]
         rows = zip(images["sequence_id"], images["position"], images["channel"], images["path"], frames, strict=True)
         for sequence, position, channel, path, frame in rows:
@@ -88,32 +90,137 @@ class ImageSource:
                     )
         return found
 
+    def spacing(self, sequence_id: str, position: int, kind: Source) -> tuple[float, ...]:
+        """Millimetres between the pixels of an image along its axes, as its file's header tells.
+
+        Raises:
+            InputError: it does not.
+        """
+        channels = (kind.channel, kind.channel.rpartition(".")[0])  # the second, of a colour image
+        path = next(row[2] for row in self._rows[sequence_id] if row[0] == position and row[1] in channels)
+        file, dims = image_path(self.root, path), self._dims[sequence_id]
+        if (file, dims) not in self._spacings:
+            affine = affine_of(file)
+            spacing = () if affine is None else spacing_of(affine, dims)
+            if not spacing or not all(0 < step < np.inf for step in spacing):
+                raise InputError(
+                    "a header that says how many millimetres lie between pixels",
+                    " × ".join(map(str, spacing)) or "none",
+                    str(file),
+                    "Set data.spacing=null, or import files that say so: NIfTI, or DICOM with PixelSpacing.",
+                )
+            self._spacings[file, dims] = spacing
+        return self._spacings[file, dims]
+
+
+class PreparedImages:
+    """Images after every step of a preparation, each time anew.
+
+    Args:
+        source: reads the images.
+        preparation: the steps.
+    """
+
+    def __init__(self, source: ImageSource, preparation: Preparation) -> None:
+        self.source, self.preparation = source, preparation
+        self._sizes: dict[str, tuple[int, ...]] = {}
+
+    def read(self, sequence_id: str, positions: Collection[int] | None = None) -> dict[int, dict[Source, NDArray]]:
+        """As `ImageSource.read`; all images of a sequence have one size.
+
+        Raises:
+            InputError: a file cannot be read, does not say how large its pixels are, or is no volume to take slices of.
+        """
+        size = self.size(sequence_id)
+        return {
+            position: {kind: self._sized(image, size) for kind, image in images.items()}
+            for position, images in self._gridded(sequence_id, positions).items()
+        }
+
+    def size(self, sequence_id: str) -> tuple[int, ...]:
+        """The size of the images of a sequence: that of the model, or, if each keeps its own, of the first image."""
+        if self.preparation.size is not None:
+            return self.preparation.size
+        if sequence_id not in self._sizes:
+            first = self.source.positions(sequence_id)[0]
+            images = self._gridded(sequence_id, [first])[first]
+            self._sizes[sequence_id] = images[min(images)].shape
+        return self._sizes[sequence_id]
+
+    def _sized(self, image: NDArray, size: tuple[int, ...]) -> NDArray:
+        # Resizing would undo the spacing.
+        return resize(image, size) if self.preparation.spacing is None else cut_or_pad(image, size)
+
+    def _gridded(self, sequence_id: str, positions: Collection[int] | None) -> dict[int, dict[Source, NDArray]]:
+        """Images with the spacing and slices asked for, of the size they have then."""
+        found = self.source.read(sequence_id, positions)
+        if self.preparation.spacing is not None:
+            found = {
+                position: {
+                    kind: resample(image, self.source.spacing(sequence_id, position, kind), self._spacing(image.ndim))
+                    for kind, image in images.items()
+                }
+                for position, images in found.items()
+            }
+        if self.preparation.slices is not None:
+            found = {position: self._sliced(sequence_id, images) for position, images in found.items()}
+        return found
+
+    def _spacing(self, dims: int) -> tuple[float, ...]:
+        spacing = self.preparation.spacing or ()
+        if len(spacing) not in (1, dims):
+            raise InputError(
+                f"one number, or {dims} for images of {dims} dimensions",
+                f"{len(spacing)}",
+                "data.spacing",
+                "Give the millimetres between slices (of volumes), rows and columns.",
+            )
+        return spacing * dims if len(spacing) == 1 else spacing
+
+    def _sliced(self, sequence_id: str, images: Mapping[Source, NDArray]) -> dict[Source, NDArray]:
+        count = self.preparation.slices or 0
+        slices: dict[Source, NDArray] = {}
+        for kind, image in images.items():
+            if image.ndim != 3:
+                raise InputError(
+                    "volumes to take slices of",
+                    f"an image of {image.ndim} dimensions",
+                    f"{self.source.root}, sequence {sequence_id}",
+                    "Leave data.slices out.",
+                )
+            names = (f"{kind.channel}.slice{n:0{len(str(count))}d}" for n in range(1, count + 1))
+            slices |= {
+                Source(name, kind.windows): s for name, s in zip(names, spread_slices(image, count), strict=True)
+            }
+        return slices
+
 
 class DecodedPixels:
     """Pixels straight from the files, each time anew.
 
     Args:
         source: reads the images.
-        fitted: sources and image size.
+        fitted: sources and preparation.
     """
 
     def __init__(self, source: ImageSource, fitted: Fitted) -> None:
-        self.source, self.spatial = source, fitted.spatial
+        self.images = PreparedImages(source, fitted.preparation)
         self._columns = {source: n for n, source in enumerate(fitted.sources)}
 
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """See `temmed.data.pixels.Pixels`; images of sources that were not fitted are left out."""
-        found = self.source.read(sequence_id, positions)
+        found = self.images.read(sequence_id, positions)
         kept = [{s: image for s, image in found[position].items() if s in self._columns} for position in positions]
         columns = tuple(sorted({self._columns[source] for images in kept for source in images}))
         place = {column: n for n, column in enumerate(columns)}
         kinds = {image.dtype for images in kept for image in images.values()}
-        array = np.zeros((len(kept), len(columns), *self.spatial), np.result_type(*kinds) if kinds else np.uint8)
+        shape = (len(kept), len(columns), *self.images.size(sequence_id))
+        array = np.zeros(shape, np.result_type(*kinds) if kinds else np.uint8)
         mask = np.zeros((len(kept), len(columns)), dtype=bool)
         for row, images in enumerate(kept):
             for source, image in images.items():
                 column = place[self._columns[source]]
-                array[row, column] = resize(image, self.spatial)
+                array[row, column] = image
                 mask[row, column] = True
         return PixelStack(array, np.arange(len(kept)), columns, mask)
 
@@ -126,44 +233,26 @@ def check_images(timeline: Timeline, fitted: Fitted) -> None:
     Raises:
         InputError: they differ.
     """
-    source = ImageSource(timeline, fitted.windows)
-    found: set[str] = set()
-    # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell.
+    prepared = fitted.preparation
+    needed = len(fitted.spatial) + (prepared.slices is not None)
+    dims = sorted(set(timeline.table("sequences")["spatial_dims"].astype(int)))
+    if dims != [needed]:
+        raise _other_kind(timeline, f"images of {needed} dimensions", " and ".join(map(str, dims)))
+    # Whether a channel is in colour, and so three channels of the tensor, only its pixels tell. Where they lie, and how
+    # many there are, has no part in it.
+    source = PreparedImages(ImageSource(timeline, fitted.windows), Preparation(slices=prepared.slices))
     samples = timeline.table("images").drop_duplicates("channel")
+    found: set[str] = set()
     for sequence, position in zip(samples["sequence_id"].tolist(), samples["position"].tolist(), strict=True):
         found |= {name for kind in source.read(sequence, {position})[position] for name, _ in kind.channels}
-    dims = sorted(set(timeline.table("sequences")["spatial_dims"].astype(int)))
-    for expected, instead, same in (
-        (
-            f"channels {', '.join(fitted.channels)}",
-            ", ".join(sorted(found)) or "no images",
-            found == set(fitted.channels),
-        ),
-        (
-            f"images of {len(fitted.spatial)} dimensions",
-            " and ".join(map(str, dims)),
-            dims == [len(fitted.spatial)],
-        ),
-    ):
-        if not same:
-            raise InputError(
-                f"{expected}, which the checkpoint was fitted to",
-                instead,
-                str(timeline.root),
-                "Use a checkpoint that was trained on such images, or import the folder with the same channel names.",
-            )
+    if found != set(fitted.channels):
+        raise _other_kind(timeline, f"channels {', '.join(fitted.channels)}", ", ".join(sorted(found)) or "no images")
 
 
-def resize(image: NDArray, spatial: tuple[int, ...]) -> NDArray:
-    """One image in another size, in its own number type: antialiased (2D) or interpolated (3D), and rounded."""
-    if image.shape == tuple(spatial):
-        return image
-    mode = "bilinear" if len(spatial) == 2 else "trilinear"
-    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    sized = functional.interpolate(
-        tensor[None, None], size=tuple(spatial), mode=mode, antialias=mode == "bilinear", align_corners=False
-    )[0, 0].numpy()
-    if np.issubdtype(image.dtype, np.floating):
-        return sized.astype(image.dtype)
-    limits = np.iinfo(image.dtype)
-    return np.rint(sized).clip(limits.min, limits.max).astype(image.dtype)
+def _other_kind(timeline: Timeline, expected: str, found: str) -> InputError:
+    return InputError(
+        f"{expected}, which the checkpoint was fitted to",
+        found,
+        str(timeline.root),
+        "Use a checkpoint that was trained on such images, or import the folder with the same channel names.",
+    )

@@ -32,6 +32,14 @@ def test_the_defaults_pass(base: DictConfig) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [("data.size", None), ("data.size", [5, 64, 64]), ("data.spacing", 1.5), ("data.spacing", [3, 0.5, 0.5])],
+)
+def test_axes_by_themselves_pass(base: DictConfig, key: str, value: Any) -> None:
+    check(changed(base, key, value))
+
+
+@pytest.mark.parametrize(
     ("key", "value", "says"),
     [
         ("sed", 1, "found 'sed'. Did you mean 'seed'?"),
@@ -47,6 +55,14 @@ def test_the_defaults_pass(base: DictConfig) -> None:
         ("data.patients", 0, "expected at least 1, found 0"),
         ("data.max_questions", 0, "expected at least 1, found 0"),
         ("data.spatial_dims", 4, "expected 2 or 3, found 4"),
+        ("data.size", 4, "expected at least 8, found 4"),
+        ("data.size", [4, 32], "expected at least 8, found 4"),
+        ("data.size", [32], "[rows, columns] or [slices, rows, columns], found [32]"),
+        ("data.size", 64.5, "a whole number above 0, or one for each axis"),
+        ("data.spacing", 0, "a number above 0, or one for each axis"),
+        ("data.spacing", [3, 1, "wide"], "[slices, rows, columns], found [3, 1, 'wide']"),
+        ("data.slices", 0, "expected at least 1, found 0"),
+        ("data.register", "rigidly", "Did you mean 'rigid'?"),
         ("data.position_dropout", 1.0, "expected less than 1, found 1.0"),
         ("data.position_dropout", -0.1, "expected at least 0 and less than 1, found -0.1"),
         ("data.split.by", "patients", "Did you mean 'patient'?"),

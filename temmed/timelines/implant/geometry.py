@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Affine = NDArray[np.float64]
 #: From the axes of DICOM (left, back, head) to those of NIfTI (right, front, head).
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+#: Millimetres in the units of a NIfTI header; most files that name none mean millimetres.
+_MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 #: Value of PhysicalUnitsXDirection for centimetres.
 _CENTIMETRES = 3
 
@@ -55,7 +57,9 @@ def _of_nifti(path: Path) -> Affine:
     import nibabel
 
     image = nifti.open_image(path)
+    header: Any = image.header
     affine = np.asarray(image.affine, dtype=np.float64)
+    affine[:3] *= _MILLIMETRES[header.get_xyzt_units()[0]]
     if nifti.spatial_dims(image) == 2:
         return affine
     turns: Any = nibabel.orientations
@@ -105,7 +109,8 @@ def _of_slices(headers: list[Dataset]) -> Affine | None:
     if len(spacing) != 2:
         return None
     if len(orientation) != 6 or any(len(place) != 3 for place in placed) or len(placed) < 2:
-        return plain((spacing[1], spacing[0], float(headers[0].get("SliceThickness") or 1.0)))
+        thickness = headers[0].get("SliceThickness")
+        return plain((spacing[1], spacing[0], float(thickness))) if thickness else None
     order = dicom.slice_order(placed, orientation)
     row, column = np.reshape(orientation, (2, 3))
     first, last = np.array(placed[order[0]]), np.array(placed[order[-1]])
