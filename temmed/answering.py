@@ -19,6 +19,7 @@ from temmed.data.dataset import Inputs, Reports, SequenceDataset
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Question, Record, build_records
+from temmed.data.samplers import EpochBatchSampler
 from temmed.data.tokenizer import UNKNOWN, Tokenizer
 from temmed.errors import InputError
 from temmed.predictions.tables import write_predictions
@@ -170,8 +171,9 @@ class Asker:
         dataset = SequenceDataset(
             records, self.pixels, sources, inputs=self.inputs, reports=self.reports, stride=self.stride
         )
+        sampler = EpochBatchSampler(dataset.sizes, _BATCH, shuffle=False, groups=dataset.groups)
         loader = TimelineLoader(
-            Caught(dataset), batch_size=_BATCH, collate_fn=CaughtCollator(Collator(self.reports)), shuffle=False
+            Caught(dataset), batch_sampler=sampler, collate_fn=CaughtCollator(Collator(self.reports))
         )
         with without_noise():
             trainer = pl.Trainer(

@@ -87,6 +87,10 @@ def _train(config: DictConfig) -> dict[str, float]:
         raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
     fitted = fit(timeline, split, settings.size, settings.windows, settings.steps)
+    if settings.cache_features and fitted.native:
+        raise InputError(
+            "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."
+        )
     model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {

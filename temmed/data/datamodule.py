@@ -314,6 +314,7 @@ class TimelineDataModule(pl.LightningDataModule):
             world_size=trainer.world_size if distributed and trainer else 1,
             frames=budget.frames,
             pairs=budget.pairs,
+            groups=dataset.groups,
         )
         workers = self.settings.num_workers
         return TimelineLoader(

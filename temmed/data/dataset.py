@@ -123,6 +123,15 @@ class SequenceDataset(Dataset):
         """The most positions, questions and images that each item may have."""
         return [self._size(view) for view in self.views]
 
+    @property
+    def groups(self) -> list[int]:
+        """Items of one number have images of one size, and may share a batch."""
+        if isinstance(self.pixels, FeatureStore):
+            return [0] * len(self)
+        sizes = [self.pixels.size(record.sequence_id) for record in self.records]
+        numbers = {size: number for number, size in enumerate(sorted(set(sizes)))}
+        return [numbers[sizes[view.record]] for view in self.views]
+
     def _size(self, view: View) -> tuple[int, int, int]:
         record = self.records[view.record]
         if view.position is not None:
