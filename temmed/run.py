@@ -39,7 +39,8 @@ from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, keep_split, reopen_split, seen_before
-from temmed.training.checkpoint import AtomicCheckpointIO, load_module, read_checkpoint, start_from
+from temmed.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_module, read_checkpoint, start_from
+from temmed.training.course import describe_place, go_on_with, read_course
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict
 from temmed.training.quiet import without_noise
@@ -105,13 +106,15 @@ def _train(config: DictConfig) -> dict[str, float]:
     )
     if model["start_from"] is not None:
         start_from(module, model["start_from"], model["start_parts"])
-    if config.ckpt_path is not None:
-        _check_same_data(read_checkpoint(config.ckpt_path), timeline, split, config.ckpt_path)
-    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed))
+    former = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
+    if former is not None:
+        _check_same_data(former, timeline, split, config.ckpt_path)
+    caches = Path(config.paths.cache)
+    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), cache=caches)
     require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
     trainer = _trainer(config)
     if settings.cache_features:
-        data.features = _features(module, timeline, settings, Path(config.paths.cache))
+        data.features = _features(module, timeline, settings, caches)
     # Nothing is written before this line, so that a refusal leaves nothing behind.
     keep_split(split, timeline)
     folder = Path(config.paths.run)
@@ -120,6 +123,9 @@ def _train(config: DictConfig) -> dict[str, float]:
         temporal = str(config.model.temporal["_target_"]).rsplit(".", 1)[-1]
         parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
         record = _record(config, temporal, parameters, timeline, split)
+        if former is not None:
+            record["resumed_after"] = describe_place(former)
+            _take_over(former, config.ckpt_path, trainer)
         atomic_write(folder / "run.json", json.dumps(record, indent=2))
         started = time.perf_counter()
         _fit(trainer, module, data, config.ckpt_path)
@@ -131,8 +137,9 @@ def _train(config: DictConfig) -> dict[str, float]:
         if config.test and trainer.is_global_zero:
             trained = load_module(best) if best else module.eval()
             metrics = judge(trained, timeline, split, settings, "test", folder, config)
+            scores = {name: entry["value"] for name, entry in metrics.items() if name.count("/") == 2}
             for logger in trainer.loggers:
-                logger.log_metrics({name: m["value"] for name, m in metrics.items() if name.count("/") == 2})
+                logger.log_metrics(scores, step=trainer.global_step)
             logged = {name: float(entry["value"]) for name, entry in metrics.items()}
         _finish(trainer)
     if trainer.is_global_zero:
@@ -235,7 +242,7 @@ def judge(
     config: DictConfig,
 ) -> Metrics:
     """Predict a subset from pixels, write ``predictions/SUBSET`` and ``metrics.json``, and print the main scores."""
-    data = TimelineDataModule(timeline, split, settings, module.fitted)
+    data = TimelineDataModule(timeline, split, settings, module.fitted, cache=Path(config.paths.cache), once=True)
     bare = {name: config.trainer[name] for name in ("accelerator", "precision", "enable_progress_bar")}
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
     questions = split.questions(timeline, subset)
@@ -299,8 +306,15 @@ def _fit(trainer: pl.Trainer, module: TimelineModule, data: TimelineDataModule, 
         if not trainer.interrupted:
             raise
     if trainer.interrupted:
-        last = Path(getattr(trainer.checkpoint_callback, "last_model_path", ""))
-        raise KeyboardInterrupt(f"add ckpt_path={shortened(last)} to the same command to go on" if last.name else "")
+        written = [c.path for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint) and c.path.is_file()]
+        raise KeyboardInterrupt(*(f"add ckpt_path={shortened(p)} to the same command to go on" for p in written[:1]))
+
+
+def _take_over(former: Mapping[str, Any], checkpoint: str, trainer: pl.Trainer) -> None:
+    """Say where the run goes on, and begin its log with what the former run logged before."""
+    if trainer.is_global_zero:
+        _LOG.info("Going on after %s.", describe_place(former))
+        go_on_with(read_course(Path(checkpoint).absolute().parent.parent, former["global_step"]), trainer.loggers)
 
 
 def _finish(trainer: pl.Trainer) -> None:
@@ -354,6 +368,7 @@ def _check_unseen(trained: Split, split: Split, subset: str, timeline: Timeline)
 
 def _trainer(config: DictConfig) -> pl.Trainer:
     callbacks = [instantiate(node) for node in config.callbacks.values()]
+    callbacks.sort(key=lambda callback: isinstance(callback, LastCheckpoint))  # after all whose state it writes
     logger: Any = False
     if "_target_" in config.logger:
         logger = instantiate(_with_login(config.logger))

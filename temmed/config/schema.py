@@ -105,6 +105,7 @@ class DataConfig:
     window: int | None = field(default=MISSING, metadata=rule(minimum=1))
     position_dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
     cache_features: bool = MISSING
+    cache_images: str = field(default=MISSING, metadata=rule(choices=("auto", "always", "never")))
 
 
 @dataclass

@@ -73,6 +73,14 @@ def plan(
     return batches if rng is None else [batches[k] for k in rng.permutation(len(batches))]
 
 
+def at_least(batches: list[Indices], number: int) -> list[Indices]:
+    """The batches, the largest halved until there are so many, or each has one item: no process is left without."""
+    while len(batches) < number and max(map(len, batches)) > 1:
+        largest = max(range(len(batches)), key=lambda k: len(batches[k]))
+        batches[largest : largest + 1] = np.array_split(batches[largest], 2)
+    return batches
+
+
 def _cut(
     order: Indices, sizes: NDArray[np.int64], budget: Budget, rng: np.random.Generator | None
 ) -> Iterator[Indices]:

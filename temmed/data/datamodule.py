@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +15,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from temmed.data.batching import Budget
+from temmed.data.caches.images import CacheImages, open_pixels
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
-from temmed.data.images import DecodedPixels, ImageSource, PreparedImages
+from temmed.data.images import ImageSource, PreparedImages
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
+from temmed.data.pixels import Pixels
 from temmed.data.preparation import Preparation
 from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
@@ -65,6 +68,7 @@ class DataSettings:
     pairs_per_batch: int | None = None
     stride: int = 1
     window: int | None = None
+    cache_images: str = "auto"
 
     @property
     def steps(self) -> Preparation:
@@ -212,6 +216,8 @@ class TimelineDataModule(pl.LightningDataModule):
         fitted: from `fit`, or from a checkpoint.
         seed: of the order of batches and of position dropout.
         features: of a frozen backbone, in place of pixels.
+        cache: the folder of the caches that pixels may be kept in.
+        once: each image is read once at most, so that no cache is built.
     """
 
     def __init__(
@@ -222,12 +228,27 @@ class TimelineDataModule(pl.LightningDataModule):
         fitted: Fitted,
         seed: int = 0,
         features: FeatureStore | None = None,
+        cache: Path | None = None,
+        once: bool = False,
     ) -> None:
         super().__init__()
         self.timeline, self.data_split, self.settings = timeline, split, settings
         self.fitted, self.seed, self.features = fitted, seed, features
+        self.cache, self.once = cache, once
         self._records: dict[str, list[Record]] = {}
         self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
+        self._training: WindowLoader | None = None
+        self._place: Mapping[str, Any] | None = None
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """Where images are taken from when there are no features.
+
+        Raises:
+            InputError: images cannot be read, or there is no space for a cache.
+        """
+        mode = cast(CacheImages, self.settings.cache_images if self.settings.inputs != "text" else "never")
+        return open_pixels(self.timeline, self.fitted, self.cache, mode, self.once)
 
     def records(self, subset: str) -> list[Record]:
         """The sequences of a subset with their questions.
@@ -254,7 +275,7 @@ class TimelineDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             self._datasets[key] = SequenceDataset(
                 self.records(subset),
-                self.features or DecodedPixels(ImageSource(self.timeline, self.fitted.windows), self.fitted),
+                self.features or self.pixels,
                 len(self.fitted.sources),
                 inputs=cast(Inputs, self.settings.inputs),
                 reports=cast(Any, self.settings.reports),
@@ -292,6 +313,9 @@ class TimelineDataModule(pl.LightningDataModule):
         A probe that sees one position at a time has several views of a sequence, each with the few questions asked
         there. Its batch holds the views of ``batch_size`` sequences on average, so that it asks as many questions in
         a batch, and takes as many steps in an epoch, as a model that sees whole sequences.
+
+        Raises:
+            InputError: there are more processes than items.
         """
         dataset = self.dataset(subset, training)
         budget = self._budget(dataset)
@@ -304,14 +328,24 @@ class TimelineDataModule(pl.LightningDataModule):
                 subset,
             )
         trainer = self.trainer
-        distributed = trainer is not None and trainer.world_size > 1
+        processes = trainer.world_size if trainer is not None else 1
+        size = budget.items
+        if len(dataset) < processes:
+            raise InputError(
+                f"a sequence of the {subset} subset for each of {processes} processes",
+                str(len(dataset)),
+                "trainer.devices",
+                "Use fewer processes, or a larger share of the patients in data.split.fractions.",
+            )
+        if not training:
+            size = min(size, len(dataset) // processes)  # every process has something to validate
         sampler = EpochBatchSampler(
             dataset.sizes,
-            budget.items,
+            size,
             shuffle=training,
             seed=self.seed,
-            rank=trainer.global_rank if distributed and trainer else 0,
-            world_size=trainer.world_size if distributed and trainer else 1,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world_size=processes,
             frames=budget.frames,
             pairs=budget.pairs,
             groups=dataset.groups,
@@ -346,13 +380,28 @@ class TimelineDataModule(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> WindowLoader:
-        """Shuffled batches that know their accumulation window."""
+        """Shuffled batches that know their accumulation window, after the place of the checkpoint if there is one.
+
+        Raises:
+            InputError: the checkpoint is of a run with another order of batches.
+        """
         loader = WindowLoader(
             self.loader("train", training=True), self.trainer.accumulate_grad_batches if self.trainer else 1
         )
         if self.trainer is not None:
             loader.sampler.set_epoch(self.trainer.current_epoch)
+        if self._place is not None:
+            loader.load_state_dict(self._place)
+        self._training = loader
         return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order of training batches; Lightning puts it into every checkpoint."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the place until the loader is made: Lightning's own way to a loader misses one that is made early."""
+        self._place = state_dict or None
 
     def val_dataloader(self) -> DataLoader:
         """Batches of the val subset."""

@@ -1,16 +1,19 @@
-"""Checkpoints: write one whole, load one to predict, start from parts of one."""
+"""Checkpoints: write one whole, at the right moments, load one to predict, start from parts of one."""
 
 from __future__ import annotations
 
 import pickle
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from temmed.errors import InputError
 from temmed.files import atomic_stream
@@ -30,6 +33,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, stream)
 
 
+def _copy(former: Path, path: Path) -> None:
+    with former.open("rb") as source, atomic_stream(path) as target:
+        shutil.copyfileobj(source, target)
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint so far when a run is resumed in a folder of its own.
 
@@ -39,13 +47,15 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state, with copies of the files it names in this run's folder."""
+        self.current_score = state_dict["current_score"]
         former = Path(state_dict["best_model_path"])
+        if self.dirpath is not None and not state_dict["best_model_path"]:
+            state_dict = {**state_dict, "dirpath": self.dirpath}  # no epoch was finished: there is nothing to copy
         if self.dirpath is None or former.parent == Path(self.dirpath) or not former.is_file():
             super().load_state_dict(state_dict)
             return
         copy = Path(self.dirpath) / former.name
-        with former.open("rb") as source, atomic_stream(copy) as target:
-            shutil.copyfileobj(source, target)
+        _copy(former, copy)
         score = state_dict["best_model_score"]
         super().load_state_dict(
             {
@@ -57,6 +67,102 @@ class BestCheckpoint(ModelCheckpoint):
                 "last_model_path": "",
             }
         )
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes the one checkpoint to go on from: at the end of every epoch, and within an epoch by the clock.
+
+    It is written only where the trainer can take up its work exactly: after an optimizer step, and never between a
+    batch and the validation that follows it. At the end of an epoch that is after validation, and after the best
+    checkpoint and early stopping have taken note of it.
+
+    Args:
+        path: the file, written anew each time.
+        every_minutes: the time between two checkpoints within an epoch, at least; 0 for one after every optimizer step,
+            ``None`` for none.
+    """
+
+    def __init__(self, path: str | Path, every_minutes: float | None = 15.0) -> None:
+        self.path = Path(path)
+        self._seconds = None if every_minutes is None else 60 * every_minutes
+        self._written_at = 0.0
+        self._most_steps = -1
+        self._validated: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what early stopping compares with if the training ends without another validation."""
+        checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the former numbers until the trainer has cleared its own."""
+        self._validated = checkpoint.get("callback_metrics", {})
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; a resumed run begins with a copy of its checkpoint and the metrics of the former one."""
+        former = trainer.ckpt_path
+        if former is not None and trainer.is_global_zero and Path(former).absolute() != self.path.absolute():
+            _copy(Path(former), self.path)
+        trainer.callback_metrics.update(self._validated)
+        self._written_at = time.monotonic()
+        # With a limit of steps, Lightning takes every checkpoint for one within an epoch, and ends the epoch again.
+        loop = trainer.fit_loop.epoch_loop
+        self._most_steps, loop.max_steps = loop.max_steps, -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Limit the steps, now that Lightning has found its place."""
+        trainer.fit_loop.epoch_loop.max_steps = self._most_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write if it is time, unless validation follows."""
+        number = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+        interval = trainer.val_check_batch  # none if validation goes by the clock
+        if interval is None or (number + 1) % interval:
+            self._write_if_due(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write if it is time, unless the epoch ends here."""
+        if not trainer.sanity_checking:
+            self._write_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write."""
+        self._write(trainer)
+
+    def _write_if_due(self, trainer: pl.Trainer) -> None:
+        done = trainer.fit_loop.batch_idx + 1
+        within = done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches
+        if self._seconds is None or not within:
+            return
+        due = time.monotonic() - self._written_at >= self._seconds
+        # The clocks of two processes may differ, and a checkpoint is written by all of them together.
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
+            self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self._written_at = time.monotonic()
+
+
+class LastingStop(EarlyStopping):
+    """Early stopping that a resumed run keeps to, with the patience it is given.
+
+    Lightning's own would train one more epoch after a stop, and takes over the former patience. Arguments are those of
+    `EarlyStopping`.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was seen so far."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop at once if patience ran out before."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= max(1, self.patience)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

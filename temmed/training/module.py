@@ -17,6 +17,7 @@ from temmed.data.fitted import Fitted
 from temmed.metrics.modules import TaskAccuracy
 from temmed.models.build import build_reasoner
 from temmed.training.losses import loss_sums
+from temmed.training.randomness import reseed
 
 #: Format of the hyperparameters in a checkpoint.
 FORMAT = 2
@@ -68,12 +69,17 @@ class TimelineModule(pl.LightningModule):
         self.register_buffer("weights", weights, persistent=False)
         self._early_value = min(float(model["heads"]["early_value"]), float(model["heads"]["value"]))
         self._early_steps = 0.0
+        self._seed = int(provenance.get("seed", 0))
         self.validation = ModuleDict({task: TaskAccuracy() for task in provenance.get("tasks", ())})
         self._validation_sums: list[Tensor] = []
 
     def forward(self, batch: TimelineBatch) -> Any:
         """See `Reasoner.forward`."""
         return self.reasoner(batch)
+
+    def on_train_batch_start(self, batch: TimelineBatch, batch_idx: int) -> None:
+        """Make what is random in this batch depend on its place alone, so that a resumed run draws it again."""
+        reseed(self.device, self._seed, self.trainer.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: TimelineBatch, batch_idx: int) -> Tensor:
         """Mean loss over all valid items of the optimizer step, whatever processes and micro-batches they came in.

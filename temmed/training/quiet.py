@@ -14,6 +14,7 @@ _NOISE = (
     r"Experiment logs directory .* exists and is not empty",  # the run folder holds the run's configuration
     r"The '\w+_dataloader' does not have many workers",  # data.num_workers is the user's choice
     r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen backbone
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # the data module keeps the place
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # a small data set
 )
 _LOGGERS = ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")

@@ -107,6 +107,13 @@ def test_a_budget_is_used_and_companions_change() -> None:
     assert len(pairs[0] & pairs[1]) < 0.1 * len(pairs[0])
 
 
+def test_no_process_is_left_without_a_batch_to_test() -> None:
+    ranks = [EpochBatchSampler([(2, 1, 2)] * 5, 1, False, rank=rank, world_size=4, frames=100) for rank in range(4)]
+    shares = [list(rank) for rank in ranks]
+    assert all(len(share) == 1 for share in shares)
+    assert sorted(item for share in shares for batch in share for _, item in batch) == list(range(5))
+
+
 def test_what_is_over_the_budget_is_counted() -> None:
     budget = Budget(1, frames=10, pairs=100)
     assert budget.too_large([(10, 10, 10), (11, 1, 11), (10, 11, 1), (1, 0, 0)]) == 2

@@ -62,6 +62,18 @@ def test_epochs_differ_and_seeds_repeat() -> None:
     assert _indices(EpochBatchSampler(sizes, 4, shuffle=False)) == list(range(40))
 
 
+@given(_SIZES, st.integers(1, 5), st.integers(1, 3), st.integers(0, 20))
+def test_the_rest_of_an_epoch_is_what_was_to_come(sizes: Sizes, size: int, world: int, done: int) -> None:
+    for rank in range(world):
+        whole, rest = (EpochBatchSampler(sizes, size, True, 3, rank, world) for _ in range(2))
+        rest.leave_out(1, done)
+        for epoch in range(3):
+            whole.set_epoch(epoch)
+            rest.set_epoch(epoch)
+            assert list(rest) == list(whole)[done if epoch == 1 else 0 :]
+            assert len(rest) == len(whole)
+
+
 def test_like_sizes_go_together() -> None:
     random = np.random.default_rng(0)
     sizes = [(int(p), int(q)) for p, q in zip(random.integers(3, 10, 320), random.integers(1, 30, 320), strict=True)]
@@ -99,3 +111,24 @@ def test_window_counts_are_the_sum_over_the_window(
             assert batch.window is not None
             assert torch.equal(batch.window, expected)
     assert WindowLoader(loader, window).sampler is sampler
+
+
+@pytest.mark.parametrize("given", [0, 2, 4])
+def test_a_loader_goes_on_from_the_place_of_another(
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted, given: int
+) -> None:
+    dataset = SequenceDataset(records, pixels, len(fitted.sources))
+
+    def make() -> WindowLoader:
+        sampler = EpochBatchSampler(dataset.sizes, 2, shuffle=True)
+        return WindowLoader(DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator()), 2)
+
+    former, latter = make(), make()
+    batches = iter(former)
+    for _ in range(given):
+        next(batches)
+    latter.load_state_dict(former.state_dict())
+    for expected, found in zip(batches, latter, strict=True):
+        assert found.sequence_ids == expected.sequence_ids
+        assert torch.equal(found.window, expected.window)
+    assert latter.state_dict() == former.state_dict()

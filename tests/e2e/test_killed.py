@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,6 +33,19 @@ ENDLESS = (
     "trainer.max_epochs=100000",
     "callbacks.early_stopping.patience=100000",
 )
+#: A run of 16 batches in 4 epochs, with a checkpoint after each.
+SHORT = (
+    "debug=fast",
+    "data.patients=24",
+    "trainer.limit_train_batches=null",
+    "trainer.limit_val_batches=null",
+    "trainer.max_epochs=4",
+    "callbacks.last_checkpoint.every_minutes=0",
+    "+callbacks.witness._target_=tests.e2e.witness.Witness",
+    "logger=csv",
+    "test=false",
+)
+DDP = ("strategy=ddp", "trainer.devices=2", "data.split.name=ddp", "data.split.fractions=[0.5,0.25,0.25]")
 #: Seconds that a start may take on a busy machine.
 PATIENCE = 240
 
@@ -109,6 +123,73 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
     read_checkpoint(last.with_name("best.ckpt"))
     outcome = start(f"ckpt_path={last}", f"trainer.max_epochs={epoch + 2}", "scheduler=cosine")
     assert read_checkpoint(outcome.run / "checkpoints" / "last.ckpt")["epoch"] == epoch + 1
+
+
+def batches(folder: Path) -> dict[str, list[str]]:
+    """The lines of each process."""
+    return {path.name: path.read_text().splitlines() for path in sorted(folder.iterdir())}
+
+
+def assert_it_went_on(whole: Path, stopped: Path, rest: Path) -> None:
+    """Batches of each process, weights, optimizer, schedule, validation and best checkpoint are those of the whole."""
+    for name, lines in batches(whole / "batches").items():
+        before, after = (batches(folder / "batches")[name] for folder in (stopped, rest))
+        assert after == lines[len(lines) - len(after) :]
+        assert before == lines[: len(before)]
+        assert len(before) + len(after) >= len(lines)
+        assert 0 < len(after) < len(lines)
+    for name in ("last", "best"):
+        expected, found = (read_checkpoint(folder / f"checkpoints/{name}.ckpt") for folder in (whole, rest))
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "callback_metrics"):
+            torch.testing.assert_close(found[part], expected[part], rtol=0, atol=0, equal_nan=True)
+        assert found["TimelineDataModule"] == expected["TimelineDataModule"]
+
+
+def test_a_training_killed_anywhere_ends_as_if_it_had_not_been_whatever_the_workers(
+    launch: Callable[..., subprocess.Popen[str]], start: Start, tmp_path: Path, finished: Any
+) -> None:
+    def folders(name: str) -> tuple[str, str]:
+        return f"hydra.run.dir={tmp_path}/{name}", f"+callbacks.witness.folder={tmp_path}/{name}/batches"
+
+    whole, stopped, rest = (tmp_path / name for name in ("whole", "stopped", "rest"))
+    assert start(*SHORT, *folders("whole"), tiny=()).code == 0
+    process = launch(*SHORT, *folders("stopped"))
+    wait_for(
+        lambda: len(list(stopped.glob("batches/*"))) and len(batches(stopped / "batches")["rank0.txt"]) > 1, process
+    )
+    kill(process)
+    outcome = start(
+        *SHORT, *folders("rest"), f"ckpt_path={stopped}/checkpoints/last.ckpt", "data.num_workers=1", tiny=()
+    )
+    assert outcome.code == 0, outcome.message
+    assert_it_went_on(whole, stopped, rest)
+    expected, found = ((folder / "metrics.csv").read_text().splitlines() for folder in (whole, rest))
+    # A kill just after a checkpoint may come before the step is logged.
+    assert set(found) <= set(expected)
+    assert len(expected) - 1 <= len(found) <= len(expected)
+    assert json.loads((rest / "run.json").read_text())["resumed_after"].startswith(("batch", "epoch"))
+
+
+def test_two_processes_killed_together_go_on_together(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path, finished: Any
+) -> None:
+    def run(name: str, *more: str) -> tuple[Path, int]:
+        folder = tmp_path / name
+        places = f"hydra.run.dir={folder}", f"+callbacks.witness.folder={folder}/batches"
+        process = launch(*SHORT, *DDP, *places, "trainer.max_epochs=2", *more)
+        output = process.communicate(timeout=PATIENCE)
+        assert process.returncode in (0, -signal.SIGKILL), output
+        return folder, process.returncode
+
+    whole, code = run("whole")
+    assert code == 0
+    assert len(batches(whole / "batches")) == 2
+    stopped, code = run("stopped", "+callbacks.witness.epoch=1", "+callbacks.witness.batch=1")
+    assert code == -signal.SIGKILL
+    rest, code = run("rest", f"ckpt_path={stopped}/checkpoints/last.ckpt")
+    assert code == 0
+    assert_it_went_on(whole, stopped, rest)
+    assert (rest / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
 def test_a_checkpoint_is_old_or_new_whenever_the_process_dies(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def names() -> Names:
     [
         ("Okafor_Jane_ct.dcm", ["Okafor", "Jane"]),
         ("grace_stone.txt", ["grace", "stone"]),
+        ("hannah_keller_flair.png", ["hannah", "keller"]),
         ("STONE-GRACE.txt", ["STONE", "GRACE"]),
         ("HX40077b.png", ["40077"]),
         ("scan_00481516.nii.gz", ["481516"]),

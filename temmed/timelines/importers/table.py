@@ -94,7 +94,8 @@ def _read(file: Path, mapping: TableMap) -> pd.DataFrame:
             separator = "\t" if ".tsv" in file.suffixes else ","
             table = pd.read_csv(file, sep=separator, dtype="str", keep_default_na=False, encoding="utf-8-sig")
             names = list(table.columns)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
+        # The last one comes of columns that are not of the type that the Parquet file says.
         raise InputError("a CSV, TSV or Parquet table", str(error).splitlines()[0], str(file), DOCS) from error
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError("as many cells in each row as in the header", "more", str(file), DOCS)
