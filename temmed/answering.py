@@ -19,6 +19,7 @@ from temmed.data.dataset import Inputs, Reports, SequenceDataset
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Question, Record, build_records
+from temmed.data.samplers import EpochBatchSampler
 from temmed.data.tokenizer import UNKNOWN, Tokenizer
 from temmed.errors import InputError
 from temmed.predictions.tables import write_predictions
@@ -87,6 +88,7 @@ class Asker:
         self.pixels = DecodedPixels(ImageSource(self.timeline, self.module.fitted.windows), self.module.fitted)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
+        self.stride = int(saved.get("stride", 1))
         self.split = _whole(self.timeline)
 
     def ask(
@@ -166,9 +168,12 @@ class Asker:
 
     def _predict(self, records: list[Record], questions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         sources = len(self.module.fitted.sources)
-        dataset = SequenceDataset(records, self.pixels, sources, inputs=self.inputs, reports=self.reports)
+        dataset = SequenceDataset(
+            records, self.pixels, sources, inputs=self.inputs, reports=self.reports, stride=self.stride
+        )
+        sampler = EpochBatchSampler(dataset.sizes, _BATCH, shuffle=False, groups=dataset.groups)
         loader = TimelineLoader(
-            Caught(dataset), batch_size=_BATCH, collate_fn=CaughtCollator(Collator(self.reports)), shuffle=False
+            Caught(dataset), batch_sampler=sampler, collate_fn=CaughtCollator(Collator(self.reports))
         )
         with without_noise():
             trainer = pl.Trainer(
@@ -222,6 +227,7 @@ def _asked(record: Record, question: Question, position: int | None) -> Record:
         record,
         times=record.times[: asked_at + 1],
         imaged=record.imaged[: asked_at + 1],
+        positions=record.positions[: asked_at + 1],
         questions=[replace(question, identity=f"ask:{record.sequence_id}", asked_at=asked_at, evidence=[asked_at])],
         events=[],
         statements=[],

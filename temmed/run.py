@@ -89,6 +89,10 @@ def _train(config: DictConfig) -> dict[str, float]:
         raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
     fitted = fit(timeline, split, settings.size, settings.windows, settings.steps)
+    if settings.cache_features and fitted.native:
+        raise InputError(
+            "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."
+        )
     model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {
@@ -205,7 +209,8 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     saved = provenance["data"]
     settings = DataSettings(**saved)
     settings.num_workers = config.data.num_workers
-    settings.batch_size = config.data.batch_size or settings.batch_size
+    if config.data.batch_size is not None:
+        settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch = config.data.batch_size, None, None
     settings.cache_features, settings.overwrite = False, False
     settings.root = config.data.root or provenance["dataset"]["root"]
     timeline = Timeline.open(settings.root)

@@ -106,8 +106,12 @@ class DataConfig:
     inputs: str = field(default=MISSING, metadata=rule(choices=("all", "text", "asked_image", "prior_image")))
     reports: str = field(default=MISSING, metadata=rule(choices=("none", "past", "all")))
     batch_size: int = field(default=MISSING, metadata=rule(minimum=1))
+    frames_per_batch: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    pairs_per_batch: int | None = field(default=MISSING, metadata=rule(minimum=1))
     num_workers: int = field(default=MISSING, metadata=rule(minimum=0))
     max_questions: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    stride: int = field(default=MISSING, metadata=rule(minimum=1))
+    window: int | None = field(default=MISSING, metadata=rule(minimum=1))
     position_dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
     cache_features: bool = MISSING
     cache_images: str = field(default=MISSING, metadata=rule(choices=("auto", "always", "never")))

@@ -42,6 +42,8 @@ class TimelineBatch:
         image_mask: ``(B, T)`` bool, the position has an image.
         channel_mask: ``(B, T, C)`` bool.
         times: ``(B, T)`` float, since the first time point, in days, seconds or steps.
+        positions: ``(B, T)`` long, what each is called in its sequence, in words and in predictions; all other fields
+            that speak of positions are indices along T. Padding is counted on.
         prompts: ``(B, Q, L)`` long token ids; ``prompt_mask`` likewise, bool.
         choices: ``(B, Q, K, L)`` long token ids; ``choice_mask``: ``(B, Q, K)`` bool.
         question_mask: ``(B, Q)`` bool.
@@ -70,6 +72,7 @@ class TimelineBatch:
     image_mask: Tensor
     channel_mask: Tensor
     times: Tensor
+    positions: Tensor
     prompts: Tensor
     prompt_mask: Tensor
     choices: Tensor

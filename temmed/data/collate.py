@@ -44,6 +44,12 @@ def _mask(lists: Sequence[Sized]) -> Tensor:
     return torch.tensor([len(row) for row in lists]).unsqueeze(1) > torch.arange(width)
 
 
+def _counted_on(positions: Sequence[np.ndarray], length: int) -> Tensor:
+    """``(B, length)``: positions, and behind the last one its successors."""
+    beyond = [np.arange(length - len(known)) + (known[-1] + 1 if len(known) else 0) for known in positions]
+    return torch.from_numpy(np.stack([np.concatenate(both) for both in zip(positions, beyond, strict=True)]))
+
+
 def _images(items: list[TimelineItem]) -> tuple[Tensor, Tensor]:
     features = [item.pixels for item in items if isinstance(item.pixels, Tensor)]
     if features:
@@ -97,6 +103,7 @@ class Collator:
             image_mask=image_mask,
             channel_mask=channel_mask,
             times=_padded([r.times for r in records], (batch, length), 0.0, torch.float),
+            positions=_counted_on([r.positions for r in records], length),
             prompts=prompts,
             prompt_mask=prompts != 0,
             choices=choice_tokens,

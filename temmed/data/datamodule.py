@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from temmed.data.batching import Budget
 from temmed.data.caches.features import FeatureStore
 from temmed.data.caches.images import CacheImages, open_pixels
 from temmed.data.collate import Collator
@@ -67,6 +68,10 @@ class DataSettings:
     max_questions: int | None = None
     position_dropout: float = 0.1
     cache_features: bool = False
+    frames_per_batch: int | None = None
+    pairs_per_batch: int | None = None
+    stride: int = 1
+    window: int | None = None
     cache_images: str = "auto"
 
     @property
@@ -305,8 +310,30 @@ class TimelineDataModule(pl.LightningDataModule):
                 max_questions=self.settings.max_questions if training else None,
                 seed=self.seed,
                 augmentation=self.augmentation if training else None,
+                stride=self.settings.stride,
+                window=self.settings.window if training else None,
             )
+            if training and self.settings.window is not None:
+                self._check_window(self._datasets[key], self.settings.window)
         return self._datasets[key]
+
+    def _check_window(self, dataset: SequenceDataset, window: int) -> None:
+        """Say which share of the questions windows leave out, and refuse them if it is all."""
+        fit, asked = dataset.questions_in_windows()
+        if not fit:
+            raise InputError(
+                "windows in which a question can be answered",
+                f"none for any of {asked} questions: what each needs spans more than {window} positions",
+                "data.window",
+                "Choose longer windows, or null for whole sequences.",
+            )
+        if fit < asked:
+            _LOG.warning(
+                "%d of %d questions are not trained on: what they need spans more than data.window=%d positions.",
+                asked - fit,
+                asked,
+                window,
+            )
 
     def loader(self, subset: str, training: bool = False) -> DataLoader:
         """Batches of a subset; shuffled for training, else sorted by size.
@@ -319,9 +346,18 @@ class TimelineDataModule(pl.LightningDataModule):
             InputError: there are more processes than items.
         """
         dataset = self.dataset(subset, training)
+        budget = self._budget(dataset)
+        if alone := budget.too_large(dataset.sizes):
+            _LOG.warning(
+                "%d of the %d sequences of %s exceed data.frames_per_batch or data.pairs_per_batch by themselves: each "
+                "stands alone in its batch.",
+                alone,
+                len(dataset),
+                subset,
+            )
         trainer = self.trainer
         processes = trainer.world_size if trainer is not None else 1
-        size = round(self.settings.batch_size * len(dataset) / len(dataset.records))
+        size = budget.items
         if len(dataset) < processes:
             raise InputError(
                 f"a sequence of the {subset} subset for each of {processes} processes",
@@ -338,6 +374,9 @@ class TimelineDataModule(pl.LightningDataModule):
             seed=self.seed,
             rank=trainer.global_rank if trainer is not None else 0,
             world_size=processes,
+            frames=budget.frames,
+            pairs=budget.pairs,
+            groups=dataset.groups,
         )
         workers = self.settings.num_workers
         return TimelineLoader(
@@ -348,6 +387,24 @@ class TimelineDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context="spawn" if workers else None,
+        )
+
+    def _budget(self, dataset: SequenceDataset) -> Budget:
+        """What a batch may hold; of a probe, as many times as much as its views are more than the sequences."""
+        settings = self.settings
+        if settings.inputs == "all":
+            return Budget(settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch)
+        whole = [(1, int(r.imaged.sum()), len(r.times) * len(r.questions)) for r in dataset.records]
+        views = [(1, images, positions * questions) for positions, questions, images in dataset.sizes]
+        shares = np.sum(views, axis=0) / np.sum(whole, axis=0)
+
+        def scaled(bound: int, share: float) -> int:
+            return max(1, round(bound * share))
+
+        return Budget(
+            scaled(settings.batch_size, shares[0]),
+            None if settings.frames_per_batch is None else scaled(settings.frames_per_batch, shares[1]),
+            None if settings.pairs_per_batch is None else scaled(settings.pairs_per_batch, shares[2]),
         )
 
     def train_dataloader(self) -> WindowLoader:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from temmed.data.caches.features import FeatureStore
 from temmed.data.pixels import Pixels, PixelStack, pack
 from temmed.data.records import Event, Question, Record
+from temmed.data.subsample import draw_window, fits_window, shown, strided, within
 
 if TYPE_CHECKING:
     from temmed.data.augment import Augmentation
@@ -91,6 +93,9 @@ class SequenceDataset(Dataset):
         max_questions: at the most so many per item, drawn at random, for training.
         seed: of all draws.
         augmentation: random changes of the images, for training.
+        stride: show every so many-th position, and those asked at. A probe shows one position, whatever the stride.
+        window: show so many consecutive ones of them, drawn anew each epoch, for training; questions that need others
+            are left out.
     """
 
     def __init__(
@@ -104,27 +109,51 @@ class SequenceDataset(Dataset):
         max_questions: int | None = None,
         seed: int = 0,
         augmentation: Augmentation | None = None,
+        stride: int = 1,
+        window: int | None = None,
     ) -> None:
         self.records, self.pixels, self.sources = records, pixels, sources
         self.inputs, self.reports = inputs, reports
         self.position_dropout, self.max_questions, self.seed = position_dropout, max_questions, seed
         self.augmentation = augmentation
+        self.window = window
         self.views = _views(records, inputs)
+        self._kept = [strided(len(r.times), stride, [q.asked_at for q in r.questions]) for r in records]
 
     def __len__(self) -> int:
         """Number of items."""
         return len(self.views)
 
     @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Positions and questions of each item."""
+    def sizes(self) -> list[tuple[int, int, int]]:
+        """The most positions, questions and images that each item may have."""
         return [self._size(view) for view in self.views]
 
-    def _size(self, view: View) -> tuple[int, int]:
-        if view.position is not None:
-            return 1, len(view.questions)
+    @property
+    def groups(self) -> list[int]:
+        """Items of one number have images of one size, and may share a batch."""
+        if isinstance(self.pixels, FeatureStore):
+            return [0] * len(self)
+        sizes = [self.pixels.size(record.sequence_id) for record in self.records]
+        numbers = {size: number for number, size in enumerate(sorted(set(sizes)))}
+        return [numbers[sizes[view.record]] for view in self.views]
+
+    def _size(self, view: View) -> tuple[int, int, int]:
         record = self.records[view.record]
-        return len(record.times), len(record.questions)
+        if view.position is not None:
+            return 1, len(view.questions), 1
+        kept = self._kept[view.record]
+        most = self.window or len(kept)
+        asked = len(record.questions) if self.max_questions is None else min(self.max_questions, len(record.questions))
+        return min(most, len(kept)), asked, min(most, int(record.imaged[kept].sum()))
+
+    def questions_in_windows(self) -> tuple[int, int]:
+        """How many questions can be asked within a window, and how many there are."""
+        fits = [
+            fits_window(record, kept, self.window or len(kept))
+            for record, kept in zip(self.records, self._kept, strict=True)
+        ]
+        return sum(map(sum, fits)), sum(map(len, fits))
 
     def __getitem__(self, key: int | tuple[int, int]) -> TimelineItem:
         """An item by its index, or by (epoch, index): all randomness depends on seed, epoch and index alone."""
@@ -133,18 +162,23 @@ class SequenceDataset(Dataset):
         record = self.records[view.record]
         if view.position is None:
             rng = np.random.default_rng([self.seed, epoch, index])
-            record = self._thinned(record, rng)
-            shown = record
+            record = self._thinned(self._subsampled(record, self._kept[view.record], rng), rng)
         else:
-            shown = _alone(record, view, self.inputs)
+            record = _alone(record, view, self.inputs)
         if self.reports == "none":
-            shown = replace(shown, reports=[])
-        positions = np.flatnonzero(shown.imaged).tolist()
-        original = positions if view.position is None else [view.position] * len(positions)
+            record = replace(record, reports=[])
+        places = np.flatnonzero(record.imaged)
+        original = record.positions[places].tolist() if view.position is None else [view.position] * len(places)
         pixels = self.pixels.stack(record.sequence_id, original)
         if self.augmentation is not None and isinstance(pixels, PixelStack):
             pixels = self.augmentation(pixels, original, (self.seed, epoch, index))
-        return TimelineItem(shown, pixels, positions, self.sources)
+        return TimelineItem(record, pixels, places.tolist(), self.sources)
+
+    def _subsampled(self, record: Record, kept: NDArray[np.int64], rng: np.random.Generator) -> Record:
+        if self.window is not None and self.window < len(kept):
+            kept = draw_window(record, kept, self.window, rng)
+            record = within(record, kept)
+        return shown(record, kept, report_delay=1 if self.reports == "past" else 0)
 
     def _thinned(self, record: Record, rng: np.random.Generator) -> Record:
         imaged, questions = record.imaged, record.questions
@@ -190,6 +224,7 @@ def _alone(record: Record, view: View, inputs: Inputs) -> Record:
         record,
         times=record.times[position : position + 1],
         imaged=record.imaged[position : position + 1] & (inputs != "text"),
+        positions=np.zeros(1, np.int64),
         questions=[moved(record.questions[k]) for k in view.questions],
         events=[cut(event) for event in record.events] if inputs == "asked_image" else [],
         statements=[],

@@ -99,6 +99,10 @@ class ImageSource:
                     )
         return found
 
+    def dims(self, sequence_id: str) -> int:
+        """Dimensions of the images of a sequence."""
+        return self._dims[sequence_id]
+
     def spacing(self, sequence_id: str, position: int, kind: Source) -> tuple[float, ...]:
         """Millimetres between the pixels of an image along its axes, as its file's header tells.
 
@@ -151,10 +155,15 @@ class PreparedImages:
         if self.preparation.size is not None:
             return self.preparation.size
         if sequence_id not in self._sizes:
-            first = self.source.positions(sequence_id)[0]
-            images = self._gridded(sequence_id, [first])[first]
-            self._sizes[sequence_id] = images[min(images)].shape
+            self._sizes[sequence_id] = self._first_size(sequence_id)
         return self._sizes[sequence_id]
+
+    def _first_size(self, sequence_id: str) -> tuple[int, ...]:
+        positions = self.source.positions(sequence_id)
+        if not positions:
+            return (0,) * (self.source.dims(sequence_id) - (self.preparation.slices is not None))
+        images = self._gridded(sequence_id, positions[:1])[positions[0]]
+        return images[min(images)].shape
 
     def _sized(self, image: NDArray, size: tuple[int, ...]) -> NDArray:
         # Resizing would undo the spacing.
@@ -217,6 +226,10 @@ class DecodedPixels:
         #: Size of the images; of the first one if each sequence keeps its own.
         self.spatial = fitted.spatial
         self._columns = {source: n for n, source in enumerate(fitted.sources)}
+
+    def size(self, sequence_id: str) -> tuple[int, ...]:
+        """See `PreparedImages.size`."""
+        return self.images.size(sequence_id)
 
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """See `temmed.data.pixels.Pixels`; images of sources that were not fitted are left out."""

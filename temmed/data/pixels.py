@@ -47,6 +47,14 @@ class PixelStack:
 class Pixels(Protocol):
     """Where a data set takes pixels from: the files, or a cache of what they hold."""
 
+    def size(self, sequence_id: str) -> tuple[int, ...]:
+        """The size of all images of a sequence; cheap when asked again.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        ...
+
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """The images of some positions of a sequence.
 

@@ -80,6 +80,8 @@ class Record:
         events: all labelled intervals.
         statements: about positions of the subset.
         reports: (token ids, position) of each report.
+        positions: what each is called in its sequence, ``(T,)``; counted from 0 by default. All other fields speak of
+            indices into ``times``, which differ from it where positions are left out (`temmed.data.subsample`).
     """
 
     sequence_id: str
@@ -90,6 +92,12 @@ class Record:
     events: list[Event] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     reports: list[tuple[list[int], int]] = field(default_factory=list)
+    positions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        """Count the positions, unless they are given."""
+        if not len(self.positions):
+            self.positions = np.arange(len(self.times))
 
 
 def build_records(

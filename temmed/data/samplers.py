@@ -11,35 +11,35 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from temmed.data.batch import TimelineBatch, count_items
+from temmed.data.batching import Budget, at_least, plan
 from temmed.errors import InputError
 
-#: Batches whose items are sorted together, when shuffled.
-_BUCKET = 8
 #: What the order of batches is made from, and what a user sets to have it as it was.
 _REMEDIES = {
     "seed": "Give the seed of the former run.",
     "sequences": "Use the data and the data settings of the former run.",
     "sizes": "Use the data and the data settings of the former run.",
     "batch size": "Give the data.batch_size of the former run.",
+    "frames": "Give the data.frames_per_batch of the former run.",
+    "pairs": "Give the data.pairs_per_batch of the former run.",
     "processes": "Give as many trainer.devices and trainer.num_nodes as in the former run.",
     "batches per step": "Give the trainer.accumulate_grad_batches of the former run.",
 }
 
 
 class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), of items of like size, so that little is padded.
-
-    When shuffled, random groups of items are sorted by the first size, cut into batches, and these are put in random
-    order. Items with few questions stay among those with many: in a batch of their own each question would weigh more.
-    Else all items are sorted by all sizes once.
+    """Batches of (epoch, index), of items of like size, so that little is padded; `temmed.data.batching.plan` says how.
 
     Args:
-        sizes: of each item, what a batch is padded to: positions, questions.
+        sizes: of each item, what a batch is padded to, and costs: positions, questions, images.
         batch_size: items per batch.
         shuffle: a new order each epoch.
         seed: of the orders.
         rank: of this process; each gets every ``world_size``-th batch.
         world_size: processes; when shuffled, batches are repeated so that all have as many.
+        groups: items of different groups share no batch.
+        frames: at most so many images in a batch, in place of a number of items.
+        pairs: at most so many positions x questions in a batch, in place of a number of items.
     """
 
     def __init__(
@@ -50,11 +50,17 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        groups: Sequence[int] | None = None,
+        frames: int | None = None,
+        pairs: int | None = None,
     ) -> None:
-        self.sizes, self.batch_size, self.shuffle, self.seed = np.asarray(sizes), batch_size, shuffle, seed
+        self.sizes, self.shuffle, self.seed = np.asarray(sizes), shuffle, seed
+        self.budget = Budget(batch_size, frames, pairs)
+        self.groups = None if groups is None else np.asarray(groups)
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self._left_out = {0: 0}
+        self._count = len(self._plan())
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -71,11 +77,15 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def describe(self) -> dict[str, int | str]:
         """What the order of batches is made from."""
+        known = self.sizes if self.groups is None else np.column_stack([self.sizes, self.groups])
+        known = np.ascontiguousarray(known, dtype="<i8")
         return {
             "seed": self.seed,
             "sequences": len(self.sizes),
-            "sizes": hashlib.sha256(np.ascontiguousarray(self.sizes, dtype="<i8").tobytes()).hexdigest()[:12],
-            "batch size": self.batch_size,
+            "sizes": hashlib.sha256(known.tobytes()).hexdigest()[:12],
+            "batch size": self.budget.items,
+            "frames": self.budget.frames or 0,
+            "pairs": self.budget.pairs or 0,
             "processes": self.world_size,
         }
 
@@ -84,24 +94,19 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         return len(self._shares())
 
     def _shares(self) -> range:
-        count = -(-len(self.sizes) // self.batch_size)
+        count = self._count
         if self.shuffle:
             count = -(-count // self.world_size) * self.world_size
         return range(self.rank, count, self.world_size)
 
+    def _plan(self) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, self.epoch]) if self.shuffle else None
+        batches = plan(self.sizes, self.budget, rng, self.groups)
+        return batches if self.shuffle or self.budget.counts_items else at_least(batches, self.world_size)
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """The batches of this process in the current epoch, or in what is left of it."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
-        bucket = self.batch_size * _BUCKET if self.shuffle else len(order)
-        batches: list[np.ndarray] = []
-        for start in range(0, len(order), bucket):
-            part = order[start : start + bucket]
-            keys = self.sizes[part, :1] if self.shuffle else self.sizes[part]
-            part = part[np.lexsort(keys.T[::-1])]
-            batches.extend(part[k : k + self.batch_size] for k in range(0, len(part), self.batch_size))
-        if self.shuffle:
-            batches = [batches[k] for k in rng.permutation(len(batches))]
+        batches = self._plan()
         for number in self._shares()[self.first :]:
             yield [(self.epoch, int(index)) for index in batches[number % len(batches)]]
 

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from torch import nn
 
 from temmed.data.fitted import Fitted
 from temmed.data.pixels import Finish
+from temmed.errors import InputError
 from temmed.models.reader import Reader
 from temmed.models.reasoner import Reasoner
+
+
+def _in_words(size: Sequence[int]) -> str:
+    return " × ".join(map(str, size))
+
+
+def _places(backbone: nn.Module, fitted: Fitted, size: Sequence[int]) -> int:
+    """Tokens that a backbone makes of an image.
+
+    Raises:
+        InputError: it takes no images of this size.
+    """
+    training = backbone.training
+    try:
+        with torch.inference_mode():
+            return int(backbone.eval()(torch.zeros(1, len(fitted.channels), *size)).shape[1])
+    except (AssertionError, RuntimeError, ValueError) as error:
+        remedy = "Set data.size to the size it was made for"
+        raise InputError(
+            f"a backbone that takes images of {_in_words(size)} pixels",
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            "model.backbone.name",
+            f"{remedy}; of a vision transformer, or add +model.backbone.options.dynamic_img_size=true.",
+        ) from error
+    finally:
+        backbone.train(training)
 
 
 def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
@@ -23,12 +51,22 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
 
     Returns:
         The model with fresh weights, but for those the backbone loads.
+
+    Raises:
+        InputError: the backbone does not take the images, or not every size if each sequence keeps its own.
     """
     backbone = instantiate(model["backbone"], in_channels=len(fitted.channels))
-    with torch.inference_mode():
-        training = backbone.training
-        places = backbone.eval()(torch.zeros(1, len(fitted.channels), *fitted.spatial)).shape[1]
-        backbone.train(training)
+    places = _places(backbone, fitted, fitted.spatial)
+    if fitted.native:
+        *before, rows, columns = fitted.spatial
+        other = (*before, rows + 32, columns + 64)
+        if (found := _places(backbone, fitted, other)) != places:
+            raise InputError(
+                "as many tokens whatever the size of an image, for images that keep their own",
+                f"{places} for {_in_words(fitted.spatial)}, {found} for {_in_words(other)}",
+                "model.backbone.grid",
+                "Set model.backbone.grid=8, or data.size=N.",
+            )
     dim = int(model["dim"])
     return Reasoner(
         finish=Finish(fitted),

@@ -32,13 +32,13 @@ def sinusoids(values: Tensor, periods: tuple[float, float], size: int) -> Tensor
         size: of the encoding, even.
 
     Returns:
-        ``(*values.shape, size)``, each in −1…1.
+        ``(*values.shape, size)``, each in −1…1, in the default number type.
     """
     count = size // 2
     exponent = torch.linspace(0, 1, count, device=values.device, dtype=torch.float64)
     angular = 2 * math.pi / (periods[0] * (periods[1] / periods[0]) ** exponent)
     phase = values.to(torch.float64).unsqueeze(-1) * angular
-    return torch.cat([phase.sin(), phase.cos()], dim=-1).to(torch.float32)
+    return torch.cat([phase.sin(), phase.cos()], dim=-1).to(torch.get_default_dtype())
 
 
 def encode_time(times: Tensor) -> Tensor:

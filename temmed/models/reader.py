@@ -116,12 +116,12 @@ class Reader(nn.Module):
         Returns:
             ``(B, Q, heads · head_dim)``, or ``(B, Q, T, heads · head_dim)`` of every position.
         """
-        seen = torch.matmul(places.flatten(1, 2).unsqueeze(1), images).unflatten(2, places.shape[1:3]).transpose(1, 2)
         total = places.sum(dim=-1)
-        if asked_at is None:
-            return self._values(seen, total.unsqueeze(2))
-        here = asked_at[:, :, None, None, None].expand(-1, -1, 1, *seen.shape[3:])
-        return self._values(seen.gather(2, here).squeeze(2), total)
+        if asked_at is not None:
+            here = asked_at[:, :, None, None].expand(-1, -1, *images.shape[2:])
+            return self._values(torch.matmul(places, images.gather(1, here)), total)
+        seen = torch.matmul(places.flatten(1, 2).unsqueeze(1), images).unflatten(2, places.shape[1:3]).transpose(1, 2)
+        return self._values(seen, total.unsqueeze(2))
 
     def _address(self, prompts: Tensor, asked_at: Tensor, named: Tensor | None) -> Tensor:
         """Queries for time and position, ``(B, Q, heads, MOMENT_SIZE)``.
@@ -140,7 +140,13 @@ class Reader(nn.Module):
         return query
 
     def attend(
-        self, prompts: Tensor, asked_at: Tensor, memory: TemporalMemory, images: Tensor, named: Tensor | None = None
+        self,
+        prompts: Tensor,
+        asked_at: Tensor,
+        memory: TemporalMemory,
+        images: Tensor,
+        named: Tensor | None = None,
+        called: Tensor | None = None,
     ) -> Tensor:
         """Attention over the slots of each place.
 
@@ -150,6 +156,7 @@ class Reader(nn.Module):
             memory: S slots at each of K places.
             images: its values after `norm`, ``(B, S, K, D)``.
             named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``; from `encode_named`.
+            called: what ``asked_at`` is called where positions were left out, ``(B, Q)``; itself by default.
 
         Returns:
             ``(B, Q, heads, S, K)``, which sums to 1 over the slots, or to 0 where none is readable.
@@ -160,7 +167,7 @@ class Reader(nn.Module):
         times, which_time = torch.unique(memory.times, return_inverse=True)
         positions, which_position = torch.unique(memory.positions, return_inverse=True)
         moment = torch.cat([encode_time(times)[which_time], encode_position(positions)[which_position]], dim=-1)
-        query = self._address(prompts, asked_at, named)
+        query = self._address(prompts, asked_at if called is None else called, named)
         address = torch.matmul(query.flatten(1, 2), moment.flatten(1, 2).transpose(1, 2))
         readable = memory.readable(asked_at)
         hidden = torch.zeros(readable.shape, device=content.device).masked_fill(~readable, _HIDDEN)
@@ -172,7 +179,13 @@ class Reader(nn.Module):
         return attention * readable.any(dim=2, keepdim=True).unsqueeze(2)
 
     def read_memory(
-        self, prompts: Tensor, places: Tensor, asked_at: Tensor, memory: TemporalMemory, named: Tensor | None = None
+        self,
+        prompts: Tensor,
+        places: Tensor,
+        asked_at: Tensor,
+        memory: TemporalMemory,
+        named: Tensor | None = None,
+        called: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Read the memory at the places of a question.
 
@@ -181,22 +194,26 @@ class Reader(nn.Module):
             place, ``(B, Q, heads, S, K)``.
         """
         images = self.norm(memory.values)
-        attention = self.attend(prompts, asked_at, memory, images, named)
+        attention = self.attend(prompts, asked_at, memory, images, named, called)
         weighted = (attention * places.unsqueeze(3)).flatten(3)
         seen = torch.matmul(weighted.flatten(1, 2), images.flatten(1, 2)).unflatten(1, weighted.shape[1:3])
         return self._values(seen, weighted.sum(dim=-1)), attention
 
-    def _pointers(self, attention: Tensor, places: Tensor, memory: TemporalMemory, positions: int) -> Tensor:
-        """Where the pointing heads look: a place counts by the size of its weight, which is not trained by this."""
+    def _pointers(self, attention: Tensor, places: Tensor, memory: TemporalMemory, positions: Tensor) -> Tensor:
+        """Where the pointing heads look: a place counts by the size of its weight, which is not trained by this.
+
+        What a slot stands for is taken for the nearest of the positions ``(B, T)``.
+        """
         group = self.heads // (POINTERS + 1)
         share = places.detach()[:, :, : POINTERS * group].abs().unsqueeze(3)
         mass = attention[:, :, : POINTERS * group] * (share / share.sum(dim=-1, keepdim=True))
         if memory.positions.shape[-1] == 1:
             mass = mass.sum(dim=-1, keepdim=True)
         mass = mass.unflatten(2, (POINTERS, group)).mean(dim=3)
-        where = memory.positions.round().long().clamp(0, positions - 1)[:, None, None]
-        where = where.expand_as(mass).flatten(-2)
-        return mass.new_zeros(*mass.shape[:3], positions).scatter_add(3, where, mass.flatten(-2))
+        between = (positions[:, 1:] + positions[:, :-1]) / 2
+        nearest = torch.searchsorted(between, memory.positions.round().flatten(1).to(between.dtype))
+        where = nearest.unflatten(1, memory.positions.shape[1:])[:, None, None].expand_as(mass).flatten(-2)
+        return mass.new_zeros(*mass.shape[:3], positions.shape[1]).scatter_add(3, where, mass.flatten(-2))
 
     def forward(
         self,
@@ -207,6 +224,7 @@ class Reader(nn.Module):
         reports: TemporalMemory | None = None,
         named: Tensor | None = None,
         addressable: bool = True,
+        positions: Tensor | None = None,
     ) -> Reading:
         """Answer features of every question.
 
@@ -218,12 +236,16 @@ class Reader(nn.Module):
             reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
             named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``.
             addressable: whether slots of the memory stand for positions, to build the pointers.
+            positions: what the positions are called where some were left out, ``(B, T)``; counted by default.
         """
+        if positions is None:
+            positions = torch.arange(images.shape[1], device=images.device).expand(len(images), -1)
+        called = positions.gather(1, asked_at)
         places = self.places(prompts)
         local = self.read_images(places, images, asked_at)
-        remembered, attention = self.read_memory(prompts, places, asked_at, memory, named)
+        remembered, attention = self.read_memory(prompts, places, asked_at, memory, named, called)
         if reports is not None:
             everywhere = torch.ones_like(places[..., :1])
-            remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named)[0]
+            remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named, called)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        return Reading(features, self._pointers(attention, places, memory, images.shape[1]) if addressable else None)
+        return Reading(features, self._pointers(attention, places, memory, positions) if addressable else None)

@@ -94,7 +94,7 @@ class Reasoner(nn.Module):
 
     def remember(self, batch: TimelineBatch, tokens: Tensor) -> TemporalMemory:
         """The memory of the images."""
-        memory, _ = self.temporal(tokens, batch.times, batch.mask, batch.image_mask)
+        memory, _ = self.temporal(tokens, batch.times, batch.mask, batch.image_mask, positions=batch.positions)
         return memory
 
     def note(self, batch: TimelineBatch) -> TemporalMemory | None:
@@ -106,7 +106,7 @@ class Reasoner(nn.Module):
         slots = (
             self.text(batch.reports),
             batch.times.gather(1, position),
-            position.to(batch.times.dtype),
+            batch.positions.gather(1, position).to(batch.times.dtype),
             start,
             torch.full_like(start, FOREVER),
         )
@@ -125,6 +125,7 @@ class Reasoner(nn.Module):
             self.note(batch),
             encode_named(batch.prompts, NAMED),
             self.temporal.addressable,
+            batch.positions,
         )
         seen = self.reader.read_images(self.reader.places(labels), images)
         return ReasonerOutput(

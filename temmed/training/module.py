@@ -149,19 +149,19 @@ class TimelineModule(pl.LightningModule):
         pointers = None if output.pointers is None else output.pointers.argmax(dim=-1).cpu().numpy()
         presence = output.event_logits.float().sigmoid().cpu().numpy()
         choice_mask, imaged = batch.choice_mask.cpu().numpy(), batch.image_mask.cpu().numpy()
-        asked_at = batch.asked_at.cpu().numpy()
+        asked_at, named = batch.asked_at.cpu().numpy(), batch.positions.cpu().numpy()
         answers: list[dict[str, Any]] = []
         events: list[dict[str, Any]] = []
         for b, identities in enumerate(batch.question_ids):
             for q, identity in enumerate(identities):
                 offered = choice_mask[b, q]
-                cited = [int(asked_at[b, q])] if pointers is None else sorted({int(p) for p in pointers[b, q]})
+                cited = asked_at[b, q : q + 1] if pointers is None else np.unique(pointers[b, q])
                 answers.append(
                     {
                         "question_id": identity,
                         "probabilities": probabilities[b, q, : offered.sum()].tolist() if offered.any() else None,
                         "value": None if offered.any() else float(values[b, q]),
-                        "evidence": cited,
+                        "evidence": named[b, cited].tolist(),
                     }
                 )
             seen = np.flatnonzero(imaged[b])
@@ -170,7 +170,7 @@ class TimelineModule(pl.LightningModule):
                     {
                         "sequence_id": batch.sequence_ids[b],
                         "label": label,
-                        "positions": seen.tolist(),
+                        "positions": named[b, seen].tolist(),
                         "presence": presence[b, e, seen].tolist(),
                     }
                 )

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from temmed.data.features import FeatureStore
 
 from temmed.config.paths import conf_dir
 from temmed.data.augment import Augmentation
 from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
 from temmed.data.dataset import SequenceDataset
-from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source
 from temmed.data.images import DecodedPixels
 from temmed.data.pixels import PixelStack

@@ -35,7 +35,7 @@ def test_item_offers_images_prompts_and_truth(records: list[Record], pixels: Dec
 def test_items_end_at_the_last_index(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
     dataset = SequenceDataset(records, pixels, len(fitted.sources))
     assert len(dataset) == len(records)
-    assert dataset.sizes == [(len(record.times), len(record.questions)) for record in records]
+    assert dataset.sizes == [(len(r.times), len(r.questions), int(r.imaged.sum())) for r in records]
     with pytest.raises(IndexError):
         dataset[len(records)]
 

@@ -65,6 +65,10 @@ class CachedPixels:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
 
+    def size(self, sequence_id: str) -> tuple[int, ...]:
+        """The size of the images of a sequence."""
+        return tuple(self.entry.array(self.entry.numbers[sequence_id]).shape[2:])
+
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """The images of some positions of a sequence; their array is a view of the mapped file."""
         entry = self.entry

@@ -64,7 +64,13 @@ class TemporalHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
+        self,
+        tokens: Tensor,
+        times: Tensor,
+        mask: Tensor,
+        image_mask: Tensor,
+        state: State | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[TemporalMemory, State]:
         """Read a whole sequence or its next chunk.
 
@@ -74,21 +80,31 @@ class TemporalHead(nn.Module, ABC):
             mask: ``(B, T)`` bool, the position exists.
             image_mask: ``(B, T)`` bool, it has an image.
             state: from the previous chunk; ``None`` at the start.
+            positions: ``(B, T)`` what the positions are called where some were left out; counted on by default.
+                Spans of validity count the positions that were read, whatever they are called.
 
         Returns:
             The memory, readable at every position of this chunk, and the state after it.
         """
 
-    def step(self, tokens: Tensor, time: Tensor, state: State | None = None) -> tuple[TemporalMemory, State]:
-        """Read one position that has an image: tokens ``(B, K, D)``, time ``(B,)``."""
+    def step(
+        self, tokens: Tensor, time: Tensor, state: State | None = None, position: Tensor | None = None
+    ) -> tuple[TemporalMemory, State]:
+        """Read one position that has an image: tokens ``(B, K, D)``, time and position ``(B,)``."""
         there = torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
-        return self(tokens.unsqueeze(1), time.unsqueeze(1), there, there, state)
+        positions = None if position is None else position.unsqueeze(1)
+        return self(tokens.unsqueeze(1), time.unsqueeze(1), there, there, state, positions)
 
 
 def chunk_positions(tokens: Tensor, state: State | None) -> Tensor:
-    """Positions of a chunk, ``(T,)`` long, counted on from the state."""
+    """Numbers of the positions of a chunk, ``(T,)`` long, counted on from the state."""
     start = 0 if state is None else int(state["next_position"])
     return torch.arange(start, start + tokens.shape[1], device=tokens.device)
+
+
+def as_called(positions: Tensor | None, spots: Tensor, times: Tensor) -> Tensor:
+    """``(B, T)``: what the positions are called; their numbers ``(T,)`` by default."""
+    return spots.expand_as(times) if positions is None else positions
 
 
 def next_position(positions: Tensor) -> Tensor:

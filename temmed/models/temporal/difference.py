@@ -14,6 +14,7 @@ from temmed.models.temporal.base import (
     State,
     TemporalHead,
     TemporalMemory,
+    as_called,
     chunk_positions,
     next_position,
     per_position,
@@ -36,10 +37,16 @@ class Difference(TemporalHead):
         self.compare = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(
-        self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
+        self,
+        tokens: Tensor,
+        times: Tensor,
+        mask: Tensor,
+        image_mask: Tensor,
+        state: State | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
-        positions = chunk_positions(tokens, state)
+        spots = chunk_positions(tokens, state)
         if state is None:
             latest = tokens.new_zeros(tokens[:, 0].shape)
             seen = image_mask.new_zeros(len(tokens))
@@ -53,6 +60,6 @@ class Difference(TemporalHead):
             there = image_mask[:, t]
             latest = torch.where(there[:, None, None], current, latest)
             seen = seen | there
-        spots = positions.expand_as(times)
-        memory = per_position(torch.stack(compared, dim=1), times, spots, spots, spots + 1)
-        return memory, {"latest": latest, "seen": seen, "next_position": next_position(positions)}
+        begin = spots.expand_as(times)
+        memory = per_position(torch.stack(compared, dim=1), times, as_called(positions, spots, times), begin, begin + 1)
+        return memory, {"latest": latest, "seen": seen, "next_position": next_position(spots)}

@@ -21,6 +21,7 @@ from temmed.models.temporal.base import (
     State,
     TemporalHead,
     TemporalMemory,
+    as_called,
     chunk_positions,
     next_position,
 )
@@ -104,10 +105,16 @@ class MemoryFusion(TemporalHead):
         start.at_zero(self.fuse)
 
     def forward(
-        self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
+        self,
+        tokens: Tensor,
+        times: Tensor,
+        mask: Tensor,
+        image_mask: Tensor,
+        state: State | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
-        positions = chunk_positions(tokens, state)
+        spots = chunk_positions(tokens, state)
         bank, filled = self._resume(tokens, state)
         tokens = tokens + self.time(encode_time(times)).unsqueeze(2)
         query = self.query(tokens) * tokens.shape[-1] ** -0.5
@@ -118,11 +125,12 @@ class MemoryFusion(TemporalHead):
         full = before + image_mask > self.capacity
         used, overflows = after.amax(dim=0).tolist(), full.any(dim=0).tolist()
         gone: list[TemporalMemory] = []
-        for t, position in enumerate(positions.tolist()):
+        called = as_called(positions, spots, times)
+        for t, spot in enumerate(spots.tolist()):
             written = self._fuse(currents[t], bank, before[:, t])
-            bank = _write(bank, written, times[:, t], position, before[:, t], image_mask[:, t])
+            bank = _write(bank, written, times[:, t], called[:, t], spot, before[:, t], image_mask[:, t])
             if overflows[t]:
-                bank, lost = _merge(bank, position, full[:, t])
+                bank, lost = _merge(bank, spot, full[:, t])
                 gone.append(lost)
             bank = bank.first(used[t])
         there = torch.arange(used[-1], device=tokens.device) < after[:, -1:]
@@ -132,7 +140,7 @@ class MemoryFusion(TemporalHead):
         return TemporalMemory.join([*gone, live]), {
             **{name: x.expand(*x.shape[:2], places, *x.shape[3:]) for name, x in kept.items()},
             "filled": after[:, -1],
-            "next_position": next_position(positions),
+            "next_position": next_position(spots),
         }
 
     @staticmethod
@@ -166,16 +174,17 @@ class MemoryFusion(TemporalHead):
         return torch.sigmoid(self.from_fused(fused) + write_gate) * fused
 
 
-def _write(bank: _Bank, values: Tensor, time: Tensor, position: int, filled: Tensor, there: Tensor) -> _Bank:
+def _write(
+    bank: _Bank, values: Tensor, time: Tensor, position: Tensor, spot: int, filled: Tensor, there: Tensor
+) -> _Bank:
     """Put values ``(B, K, D)`` into the first empty slot of the sequences that have an image."""
     slots = torch.arange(bank.number.shape[1] + 1, device=values.device)
     here = ((slots == filled.unsqueeze(1)) & there.unsqueeze(1)).unsqueeze(2)
-    one = torch.ones_like(time)
-    told = (time, one * position, one, torch.full_like(filled, position))
+    told = (time, position.to(time.dtype), torch.ones_like(time), torch.full_like(filled, spot))
     return _Bank(values.unsqueeze(1), *(x[:, None, None] for x in told)).where(here, bank.first(len(slots)))
 
 
-def _merge(bank: _Bank, position: int, full: Tensor) -> tuple[_Bank, TemporalMemory]:
+def _merge(bank: _Bank, spot: int, full: Tensor) -> tuple[_Bank, TemporalMemory]:
     """Average the two most similar neighbours of each place in the sequences ``(B,)`` whose bank overflows.
 
     Returns:
@@ -186,14 +195,14 @@ def _merge(bank: _Bank, position: int, full: Tensor) -> tuple[_Bank, TemporalMem
     first = alike.argmax(dim=1, keepdim=True)
     pair = bank.at(torch.cat([first, first + 1], dim=1))
     full = full[:, None, None]
-    lost = pair.as_memory(torch.where(full, pair.born, FOREVER), position)
+    lost = pair.as_memory(torch.where(full, pair.born, FOREVER), spot)
     number = pair.number.sum(dim=1, keepdim=True)
     share = pair.number / number.clamp(min=1)
     values, time, at = (
         (x * by).sum(dim=1, keepdim=True)
         for x, by in ((pair.values, share.unsqueeze(-1)), (pair.time, share), (pair.position, share))
     )
-    merged = _Bank(values, time, at, number, torch.full_like(first, position))
+    merged = _Bank(values, time, at, number, torch.full_like(first, spot))
     slots = torch.arange(bank.values.shape[1] - 1, device=first.device)[:, None]
     shorter = merged.where(slots == first, bank.at(slots + (slots > first)))
     return shorter.where(full, bank.first(len(slots))), lost

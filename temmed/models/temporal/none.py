@@ -21,10 +21,16 @@ class NoMemory(TemporalHead):
         super().__init__()
 
     def forward(
-        self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
+        self,
+        tokens: Tensor,
+        times: Tensor,
+        mask: Tensor,
+        image_mask: Tensor,
+        state: State | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
-        positions = chunk_positions(tokens, state)
+        spots = chunk_positions(tokens, state)
         nothing = times[:, :0, None]
         memory = TemporalMemory(tokens[:, :0], nothing, nothing, nothing.long(), nothing.long())
-        return memory, {"next_position": next_position(positions)}
+        return memory, {"next_position": next_position(spots)}

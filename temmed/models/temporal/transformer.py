@@ -18,6 +18,7 @@ from temmed.models.temporal.base import (
     State,
     TemporalHead,
     TemporalMemory,
+    as_called,
     chunk_positions,
     next_position,
     per_position,
@@ -75,10 +76,16 @@ class CausalTransformer(TemporalHead):
         self.layers = nn.ModuleList(_Layer(dim, heads, dropout) for _ in range(layers))
 
     def forward(
-        self, tokens: Tensor, times: Tensor, mask: Tensor, image_mask: Tensor, state: State | None = None
+        self,
+        tokens: Tensor,
+        times: Tensor,
+        mask: Tensor,
+        image_mask: Tensor,
+        state: State | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.forward`."""
-        positions = chunk_positions(tokens, state)
+        spots = chunk_positions(tokens, state)
         x = (tokens + self.time(encode_time(times)).unsqueeze(2)).transpose(1, 2)
         there = mask if state is None else torch.cat([state["there"], mask], dim=1)
         length, total = mask.shape[1], there.shape[1]
@@ -87,12 +94,12 @@ class CausalTransformer(TemporalHead):
         # A padded position may read itself, so that no row of the attention is empty.
         itself = order == order[total - length :].unsqueeze(1)
         allowed = ((causal & there.unsqueeze(1)) | itself).unsqueeze(1)
-        carried: State = {"there": there, "next_position": next_position(positions)}
+        carried: State = {"there": there, "next_position": next_position(spots)}
         for number, layer in enumerate(self.layers):
             x, carried[f"past_{number}"] = layer(x, allowed, None if state is None else state[f"past_{number}"])
-        spots = positions.expand_as(times)
         since = torch.where(mask, spots, FOREVER)
-        memory = per_position(x.transpose(1, 2), times, spots, since, torch.full_like(spots, FOREVER))
+        called = as_called(positions, spots, times)
+        memory = per_position(x.transpose(1, 2), times, called, since, torch.full_like(since, FOREVER))
         if state is not None:
             memory = TemporalMemory.join([_unpack(state), memory])
         return memory, carried | _pack(memory)

@@ -1,0 +1,127 @@
+"""Which items make a batch: each once, within the budget, as many batches in every epoch and for every process."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from temmed.data.batching import Budget, plan
+from temmed.data.samplers import EpochBatchSampler
+
+Sizes = list[tuple[int, int, int]]
+#: Positions, questions, images: no more images than positions.
+_SIZE = st.tuples(st.integers(1, 12), st.integers(0, 20), st.integers(0, 12)).map(
+    lambda size: (size[0], size[1], min(size[0], size[2]))
+)
+_SIZES = st.lists(_SIZE, min_size=1, max_size=60)
+_BUDGETS = st.builds(Budget, st.integers(1, 9), st.none() | st.integers(1, 40), st.none() | st.integers(1, 300))
+
+
+def _indices(batches: list[np.ndarray]) -> list[int]:
+    return sorted(int(index) for batch in batches for index in batch)
+
+
+def _assert_within(batches: list[np.ndarray], sizes: np.ndarray, budget: Budget) -> None:
+    for batch in batches:
+        assert len(batch) > 0
+        positions, questions, _ = sizes[batch].max(axis=0)
+        if len(batch) == 1:
+            continue
+        if budget.counts_items:
+            assert len(batch) <= budget.items
+        assert budget.frames is None or sizes[batch, 2].sum() <= budget.frames
+        assert budget.pairs is None or len(batch) * positions * questions <= budget.pairs
+
+
+@given(_SIZES, _BUDGETS, st.booleans(), st.integers(0, 3))
+def test_every_item_once_and_within_the_budget(sizes: Sizes, budget: Budget, shuffle: bool, seed: int) -> None:
+    array = np.array(sizes)
+    batches = plan(array, budget, np.random.default_rng(seed) if shuffle else None)
+    assert _indices(batches) == list(range(len(sizes)))
+    _assert_within(batches, array, budget)
+
+
+@given(_SIZES, _BUDGETS, st.lists(st.integers(0, 2), min_size=60, max_size=60), st.booleans())
+def test_groups_share_no_batch(sizes: Sizes, budget: Budget, groups: list[int], shuffle: bool) -> None:
+    of, array = np.array(groups[: len(sizes)]), np.array(sizes)
+    batches = plan(array, budget, np.random.default_rng(0) if shuffle else None, of)
+    assert all(len(set(of[batch].tolist())) == 1 for batch in batches)
+    assert _indices(batches) == list(range(len(sizes)))
+    _assert_within(batches, array, budget)
+
+
+@given(_SIZES, _BUDGETS, st.integers(1, 4), st.lists(st.integers(0, 1), min_size=60, max_size=60) | st.none())
+def test_epochs_and_processes_take_as_many_steps(
+    sizes: Sizes, budget: Budget, world: int, groups: list[int] | None
+) -> None:
+    of = None if groups is None else groups[: len(sizes)]
+
+    def sampler(rank: int, world: int) -> EpochBatchSampler:
+        return EpochBatchSampler(sizes, budget.items, True, 3, rank, world, of, budget.frames, budget.pairs)
+
+    whole, ranks = sampler(0, 1), [sampler(rank, world) for rank in range(world)]
+    for epoch in range(4):
+        for one in (whole, *ranks):
+            one.set_epoch(epoch)
+        batches = [tuple(batch) for batch in whole]
+        shares = [[tuple(batch) for batch in rank] for rank in ranks]
+        assert {len(share) for share in shares} == {len(ranks[0])}
+        assert len(batches) == len(whole)
+        together = [batch for share in shares for batch in share]
+        assert set(together) == set(batches)
+        # Nothing comes twice but what evens out the processes.
+        assert len(together) - len(batches) < world
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    sizes = [(n % 9 + 1, n % 5, n % 9 + 1) for n in range(200)]
+
+    def order(seed: int, epochs: list[int]) -> list[tuple[int, int]]:
+        sampler = EpochBatchSampler(sizes, 1, True, seed, frames=30)
+        found: list[tuple[int, int]] = []
+        for epoch in epochs:
+            sampler.set_epoch(epoch)
+            found = [item for batch in sampler for item in batch]
+        return found
+
+    assert order(5, [0, 1, 2]) == order(5, [2])
+    assert [index for _, index in order(5, [2])] != [index for _, index in order(5, [1])]
+    assert order(5, [2]) != order(6, [2])
+
+
+def test_a_budget_is_used_and_companions_change() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 10, 2000)
+    sizes = np.stack([lengths, np.full(2000, 6), lengths], axis=1)
+    budget = Budget(1, frames=96)
+    first, second = (plan(sizes, budget, np.random.default_rng(seed)) for seed in (0, 1))
+    filled = np.array([sizes[batch, 2].sum() for batch in first])
+    assert filled.mean() > 0.9 * 96
+    padded = sum(len(batch) * sizes[batch, 0].max() - sizes[batch, 0].sum() for batch in first)
+    assert padded < 0.03 * lengths.sum()
+    pairs = [{frozenset(pair) for batch in batches for pair in pairwise(batch.tolist())} for batches in (first, second)]
+    assert len(pairs[0] & pairs[1]) < 0.1 * len(pairs[0])
+
+
+def test_no_process_is_left_without_a_batch_to_test() -> None:
+    ranks = [EpochBatchSampler([(2, 1, 2)] * 5, 1, False, rank=rank, world_size=4, frames=100) for rank in range(4)]
+    shares = [list(rank) for rank in ranks]
+    assert all(len(share) == 1 for share in shares)
+    assert sorted(item for share in shares for batch in share for _, item in batch) == list(range(5))
+
+
+def test_what_is_over_the_budget_is_counted() -> None:
+    budget = Budget(1, frames=10, pairs=100)
+    assert budget.too_large([(10, 10, 10), (11, 1, 11), (10, 11, 1), (1, 0, 0)]) == 2
+    assert Budget(4).too_large([(1000, 1000, 1000)]) == 0
+
+
+@pytest.mark.parametrize("budget", [Budget(3), Budget(1, frames=12), Budget(1, pairs=12)], ids=str)
+def test_without_draws_batches_are_sorted(budget: Budget) -> None:
+    sizes = np.array([(4, 1, 4)] * 6 + [(1, 1, 1)])
+    batches = plan(sizes, budget)
+    assert [batch.tolist() for batch in batches] == [[6, 0, 1], [2, 3, 4], [5]]
