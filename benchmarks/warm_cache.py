@@ -11,7 +11,7 @@ whole loops, as one contiguous uint8 tensor a batch:
 
 Every way runs with 0, 1 and 2 workers first; its best number is then measured in turn with the others.
 
-Usage: python benchmarks/warm_cache.py [--loops 48] [--side 224] [--repeats 5] [--out FILE]
+Usage: python benchmarks/warm_cache.py [--loops 96] [--side 128] [--repeats 5] [--out FILE]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.splits import make_split
 
 #: Loops in a batch.
-BATCH = 4
+BATCH = 16
 #: A measurement goes on for at least so long.
 SECONDS = 0.5
 WORKERS = (0, 1, 2)
@@ -237,8 +237,8 @@ def best(loops: Loops, name: str) -> tuple[int, Callable[[], float]]:
 def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
     arguments = parser(__doc__, "warm_cache")
-    arguments.add_argument("--loops", type=int, default=48)
-    arguments.add_argument("--side", type=int, default=224)
+    arguments.add_argument("--loops", type=int, default=96)
+    arguments.add_argument("--side", type=int, default=128)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

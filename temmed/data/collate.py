@@ -25,7 +25,8 @@ def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: t
             for row, value in zip(target, values, strict=False):
                 put(row, value)
 
-    put(array, nested)
+    if array.size:
+        put(array, nested)
     return torch.from_numpy(array)
 
 
@@ -40,8 +41,8 @@ def _tokens(texts: list[list[list[int]]]) -> Tensor:
 
 
 def _mask(lists: Sequence[Sized]) -> Tensor:
-    width = _longest(lists)
-    return torch.tensor([len(row) for row in lists]).unsqueeze(1) > torch.arange(width)
+    lengths = np.array([len(row) for row in lists])
+    return torch.from_numpy(lengths[:, None] > np.arange(lengths.max(initial=0)))
 
 
 def _counted_on(positions: Sequence[np.ndarray], length: int) -> Tensor:
@@ -56,6 +57,13 @@ def _images(items: list[TimelineItem]) -> tuple[Tensor, Tensor]:
         images = torch.cat(features)
         return images, torch.ones(len(images), items[0].sources, dtype=torch.bool)
     return pack([item.pixels for item in items if isinstance(item.pixels, PixelStack)], items[0].sources)
+
+
+def _frame_index(items: list[TimelineItem]) -> Tensor:
+    """``(N, 2)``: (sequence, position) of each image."""
+    sequence = np.repeat(np.arange(len(items)), [len(item.positions) for item in items])
+    position = np.concatenate([np.asarray(item.positions, np.int64) for item in items])
+    return torch.from_numpy(np.stack([sequence, position], axis=1))
 
 
 class Collator:
@@ -77,12 +85,10 @@ class Collator:
         reports = [record.reports for record in records]
         batch, length = len(items), _longest([r.times for r in records], 1)
         asked, kinds = _longest(questions), _longest(events)
-        shown = [(b, p) for b, item in enumerate(items) for p in item.positions]
-        image_mask = torch.zeros(batch, length, dtype=torch.bool)
-        for b, item in enumerate(items):
-            image_mask[b, item.positions] = True
         images, present = _images(items)
-        frame_index = torch.tensor(shown, dtype=torch.long).reshape(-1, 2)
+        frame_index = _frame_index(items)
+        image_mask = torch.zeros(batch, length, dtype=torch.bool)
+        image_mask[frame_index[:, 0], frame_index[:, 1]] = True
         channel_mask = torch.zeros(batch, length, items[0].sources, dtype=torch.bool)
         channel_mask[frame_index[:, 0], frame_index[:, 1]] = present
         choices = [[q.choices for q in row] for row in questions]

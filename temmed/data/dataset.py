@@ -117,6 +117,8 @@ class SequenceDataset(Dataset):
         self.position_dropout, self.max_questions, self.seed = position_dropout, max_questions, seed
         self.augmentation = augmentation
         self.window = window
+        #: Whether items are drawn anew each epoch: a generator takes longer to make than all else of an item.
+        self._random = position_dropout > 0 or max_questions is not None or window is not None
         self.views = _views(records, inputs)
         self._kept = [strided(len(r.times), stride, [q.asked_at for q in r.questions]) for r in records]
 
@@ -161,11 +163,10 @@ class SequenceDataset(Dataset):
         view = self.views[index]
         record = self.records[view.record]
         if view.position is None:
-            rng = np.random.default_rng([self.seed, epoch, index])
-            record = self._thinned(self._subsampled(record, self._kept[view.record], rng), rng)
+            record = self._drawn(record, self._kept[view.record], (self.seed, epoch, index))
         else:
             record = _alone(record, view, self.inputs)
-        if self.reports == "none":
+        if self.reports == "none" and record.reports:
             record = replace(record, reports=[])
         places = np.flatnonzero(record.imaged)
         original = record.positions[places].tolist() if view.position is None else [view.position] * len(places)
@@ -174,11 +175,14 @@ class SequenceDataset(Dataset):
             pixels = self.augmentation(pixels, original, (self.seed, epoch, index))
         return TimelineItem(record, pixels, places.tolist(), self.sources)
 
-    def _subsampled(self, record: Record, kept: NDArray[np.int64], rng: np.random.Generator) -> Record:
-        if self.window is not None and self.window < len(kept):
+    def _drawn(self, record: Record, kept: NDArray[np.int64], key: tuple[int, int, int]) -> Record:
+        """The record with what is left out of it, at random by ``key``, and by the stride."""
+        rng = np.random.default_rng(key) if self._random else None
+        if rng is not None and self.window is not None and self.window < len(kept):
             kept = draw_window(record, kept, self.window, rng)
             record = within(record, kept)
-        return shown(record, kept, report_delay=1 if self.reports == "past" else 0)
+        record = shown(record, kept, report_delay=1 if self.reports == "past" else 0)
+        return record if rng is None else self._thinned(record, rng)
 
     def _thinned(self, record: Record, rng: np.random.Generator) -> Record:
         imaged, questions = record.imaged, record.questions
