@@ -78,6 +78,14 @@ class SplitConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Random changes of training images: transforms, each by ``_target_``."""
+
+    shared: list[Any] = MISSING
+    each: list[Any] = MISSING
+
+
+@dataclass
 class DataConfig:
     """A timeline folder, what of it the model sees, and how it is loaded."""
 
@@ -91,6 +99,7 @@ class DataConfig:
     spacing: Any = field(default=MISSING, metadata=rule(axes=float, above=0))
     slices: int | None = field(default=MISSING, metadata=rule(minimum=1))
     register: str | None = field(default=MISSING, metadata=rule(choices=("rigid", "affine")))
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
     overwrite: bool = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)

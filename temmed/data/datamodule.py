@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -32,6 +32,9 @@ from temmed.timelines.recipe import as_override
 from temmed.timelines.splits import Recipe, Split, load_split
 from temmed.timelines.splits import find_split as find
 
+if TYPE_CHECKING:
+    from temmed.data.augment import Augmentation
+
 _LOG = logging.getLogger(__name__)
 #: Sequences from which the mean and deviation of the channels are estimated.
 _SAMPLE = 200
@@ -53,6 +56,7 @@ class DataSettings:
     spacing: float | list[float] | None = None
     slices: int | None = None
     register: str | None = None
+    augment: Mapping[str, Any] | None = None
     seed: int = 0
     overwrite: bool = False
     split: Mapping[str, Any] = field(default_factory=lambda: {"by": "patient", "seed": 0, "fractions": [0.6, 0.1, 0.3]})
@@ -149,9 +153,20 @@ def fit(
     first = PreparedImages(source, steps).size(imaged[0])
     if size is not None:
         steps = replace(steps, size=_given_size(size, first, steps))
-    sources, mean, deviation = _look_at_images(PreparedImages(source, steps), {key: last[key] for key in imaged})
-    scale = ValueScale.fit(values)
-    return Fitted(tokenizer, sources, mean, deviation, steps.size or first, scale, dict(windows or {}), steps)
+    moments = _look_at_images(PreparedImages(source, steps), {key: last[key] for key in imaged})
+    sources = sorted(key for key in moments if isinstance(key, Source))
+    mean, deviation = _normalisation([moments[name] for name in sorted({n for s in sources for n, _ in s.channels})])
+    return Fitted(
+        tokenizer,
+        tuple(sources),
+        mean,
+        deviation,
+        steps.size or first,
+        ValueScale.fit(values),
+        dict(windows or {}),
+        steps,
+        _normalisation([moments[kind] for kind in sources])[1],
+    )
 
 
 def _given_size(size: int | Sequence[int], first: tuple[int, ...], steps: Preparation) -> tuple[int, ...]:
@@ -175,29 +190,29 @@ def _given_size(size: int | Sequence[int], first: tuple[int, ...], steps: Prepar
     return (*(min(n, _MOST_SLICES) for n in first[:-2]), size, size)
 
 
-def _look_at_images(
-    images: PreparedImages, last: Mapping[str, int]
-) -> tuple[tuple[Source, ...], tuple[float, ...], tuple[float, ...]]:
-    """Sources, and mean and deviation of the channels, from a sample of the sequences."""
-    found: set[Source] = set()
-    moments: dict[str, np.ndarray] = {}
+def _look_at_images(images: PreparedImages, last: Mapping[str, int]) -> dict[str | Source, np.ndarray]:
+    """Sum, sum of squares and number of the pixels in a sample of the sequences, by channel and by source."""
+    moments: dict[str | Source, np.ndarray] = {}
+
+    def add(key: str | Source, image: np.ndarray) -> None:
+        flat = image.ravel().astype(np.float64)
+        moments[key] = moments.get(key, 0) + np.array([flat.sum(), (flat**2).sum(), flat.size])
+
     for sequence in sorted(last)[:: max(1, len(last) // _SAMPLE)]:
         for pixels in images.read(sequence, range(last[sequence] + 1)).values():
             for kind, image in pixels.items():
-                found.add(kind)
+                add(kind, image)
                 for channel, window in kind.channels:
-                    flat = (image if window is None else window.apply(image)).ravel().astype(np.float64)
-                    sums = np.array([flat.sum(), (flat**2).sum(), flat.size])
-                    moments[channel] = moments.get(channel, 0) + sums
-    mean, deviation = _normalisation(moments)
-    return tuple(sorted(found)), mean, deviation
+                    if window is not None:
+                        add(channel, window.apply(image))
+    plain = {kind.channel: sums for kind, sums in moments.items() if isinstance(kind, Source) and not kind.windows}
+    return {**moments, **plain}
 
 
-def _normalisation(moments: Mapping[str, np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the channels, in order of their names."""
-    totals = [moments[channel] for channel in sorted(moments)]
-    mean = tuple(float(total / n) for total, _, n in totals)
-    deviation = tuple(float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in totals)
+def _normalisation(moments: Sequence[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation from sums, sums of squares and numbers."""
+    mean = tuple(float(total / n) for total, _, n in moments)
+    deviation = tuple(float(np.sqrt(max(square / n - (total / n) ** 2, 0.0))) or 1.0 for total, square, n in moments)
     return mean, deviation
 
 
@@ -227,6 +242,18 @@ class TimelineDataModule(pl.LightningDataModule):
         once: bool = False,
     ) -> None:
         super().__init__()
+        self.augmentation: Augmentation | None = None
+        if settings.augment and any(settings.augment.values()):
+            from temmed.data.augment import Augmentation  # MONAI takes a while to load
+
+            if settings.cache_features or features is not None:
+                raise InputError(
+                    "random changes of images, or stored features of unchanged ones",
+                    "both",
+                    "data.augment and data.cache_features",
+                    "Set data/augment=none, or data.cache_features=false.",
+                )
+            self.augmentation = Augmentation.of(settings.augment, fitted)
         self.timeline, self.data_split, self.settings = timeline, split, settings
         self.fitted, self.seed, self.features = fitted, seed, features
         self.cache, self.once = cache, once
@@ -270,7 +297,7 @@ class TimelineDataModule(pl.LightningDataModule):
         return self._records[subset]
 
     def dataset(self, subset: str, training: bool = False) -> SequenceDataset:
-        """The data set of a subset; with position dropout and question sampling if it is for training.
+        """The data set of a subset; with position dropout, random changes and question sampling if it is for training.
 
         Raises:
             InputError: the subset has no question.
@@ -286,6 +313,7 @@ class TimelineDataModule(pl.LightningDataModule):
                 position_dropout=self.settings.position_dropout if training else 0.0,
                 max_questions=self.settings.max_questions if training else None,
                 seed=self.seed,
+                augmentation=self.augmentation if training else None,
             )
         return self._datasets[key]
 

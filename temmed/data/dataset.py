@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch.utils.data import Dataset
 from temmed.data.caches.features import FeatureStore
 from temmed.data.pixels import Pixels, PixelStack, pack
 from temmed.data.records import Event, Question, Record
+
+if TYPE_CHECKING:
+    from temmed.data.augment import Augmentation
 
 Inputs = Literal["all", "text", "asked_image", "prior_image"]
 Reports = Literal["none", "past", "all"]
@@ -86,7 +89,8 @@ class SequenceDataset(Dataset):
         reports: which reports are input: ``none``, those before the asked position (``past``), or its own too.
         position_dropout: share of positions whose image is hidden, for training; questions that need it are left out.
         max_questions: at the most so many per item, drawn at random, for training.
-        seed: of both draws.
+        seed: of all draws.
+        augmentation: random changes of the images, for training.
     """
 
     def __init__(
@@ -99,10 +103,12 @@ class SequenceDataset(Dataset):
         position_dropout: float = 0.0,
         max_questions: int | None = None,
         seed: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.records, self.pixels, self.sources = records, pixels, sources
         self.inputs, self.reports = inputs, reports
         self.position_dropout, self.max_questions, self.seed = position_dropout, max_questions, seed
+        self.augmentation = augmentation
         self.views = _views(records, inputs)
 
     def __len__(self) -> int:
@@ -135,7 +141,10 @@ class SequenceDataset(Dataset):
             shown = replace(shown, reports=[])
         positions = np.flatnonzero(shown.imaged).tolist()
         original = positions if view.position is None else [view.position] * len(positions)
-        return TimelineItem(shown, self.pixels.stack(record.sequence_id, original), positions, self.sources)
+        pixels = self.pixels.stack(record.sequence_id, original)
+        if self.augmentation is not None and isinstance(pixels, PixelStack):
+            pixels = self.augmentation(pixels, original, (self.seed, epoch, index))
+        return TimelineItem(shown, pixels, positions, self.sources)
 
     def _thinned(self, record: Record, rng: np.random.Generator) -> Record:
         imaged, questions = record.imaged, record.questions

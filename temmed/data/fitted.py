@@ -81,6 +81,7 @@ class Fitted:
         values: the scale of numeric answers.
         windows: for a modality, the windows that became channels.
         preparation: what every image goes through before the model.
+        units: deviation of the pixels of each source, before any window: what random changes in training go by.
     """
 
     tokenizer: Tokenizer
@@ -91,6 +92,7 @@ class Fitted:
     values: ValueScale
     windows: dict[str, list[Any]] = field(default_factory=dict)
     preparation: Preparation = field(default_factory=Preparation)
+    units: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def native(self) -> bool:
@@ -137,6 +139,7 @@ class Fitted:
             windows=saved.get("windows", {}),
             # Before there were other steps, every image was resized.
             preparation=Preparation.from_dict(saved.get("preparation", {"size": saved["spatial"]})),
+            units=tuple(saved.get("units", ())),
         )
 
 

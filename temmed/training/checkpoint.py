@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoi
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from temmed.data.fitted import Fitted
 from temmed.errors import InputError
 from temmed.files import atomic_stream
 from temmed.training.module import FORMAT, TimelineModule
@@ -207,7 +208,7 @@ def start_from(module: TimelineModule, path: str | Path, parts: Sequence[str]) -
         InputError: a part does not exist, or has other shapes; or the vocabulary or the normalisation differs.
     """
     content = read_checkpoint(path)
-    if content["hyper_parameters"]["fitted"] != module.hparams["fitted"]:
+    if Fitted.from_dict(content["hyper_parameters"]["fitted"]) != module.fitted:
         raise InputError(
             "a checkpoint fitted to the same train subset",
             "another vocabulary, normalisation or image size",

@@ -115,9 +115,9 @@ def test_window_counts_are_the_sum_over_the_window(
 
 @pytest.mark.parametrize("given", [0, 2, 4])
 def test_a_loader_goes_on_from_the_place_of_another(
-    records: list[Record], source: ImageSource, fitted: Fitted, given: int
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted, given: int
 ) -> None:
-    dataset = SequenceDataset(records, source, fitted)
+    dataset = SequenceDataset(records, pixels, len(fitted.sources))
 
     def make() -> WindowLoader:
         sampler = EpochBatchSampler(dataset.sizes, 2, shuffle=True)
