@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from temmed.config.paths import conf_dir
 from temmed.data.augment import Augmentation
+from temmed.data.caches.features import FeatureStore
 from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
 from temmed.data.dataset import SequenceDataset
-from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source
 from temmed.data.images import DecodedPixels
 from temmed.data.pixels import PixelStack
