@@ -1,31 +1,28 @@
 """The cache of decoded images: how fast it is built, what memory that takes, and how fast it is read.
 
-- Building: images a second with one process and with two, start of the processes included, in turns.
+- Building: images a second with two processes against one, the start of the processes included.
 - Memory: the largest resident memory of any process of a build, of a set, of one 4 times and of one 16 times as large.
 - Reading: images a second through `CachedPixels` and `pack`, against `np.take` of the same rows of the same mapped
-  files into a new array, in turns; files are in memory.
+  files into a new array; the files are in memory.
 
-    python benchmarks/image_cache.py [build] [memory] [read]
+Usage: python benchmarks/image_cache.py [--parts build memory read] [--sequences 1000] [--repeats 5] [--out FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import ROOT, Ratio, in_turn, parser, report
 
 from temmed.data.caches.images import CachedPixels, build_images, image_key, read_states
 from temmed.data.fitted import Fitted, Source, ValueScale
@@ -34,12 +31,10 @@ from temmed.data.preparation import Preparation
 from temmed.data.tokenizer import Tokenizer
 from temmed.timelines.folder import Timeline, write_timeline
 
-ROOT = Path(__file__).resolve().parents[1]
 #: Different files of a set; its rows name them in turn, and each is decoded again for every row.
 FILES = 64
 VISITS = 8
-#: What is asked for.
-FASTER, OF_GATHER = 1.8, 0.8
+PARTS = ("build", "memory", "read")
 
 
 def make_set(folder: Path, sequences: int, size: int, channels: int, kind: type) -> Timeline:
@@ -83,19 +78,19 @@ def build(timeline: Timeline, fitted: Fitted, cache: Path, workers: int) -> Cach
     return build_images(cache / "images" / image_key(timeline, fitted, states), timeline, fitted, states, workers)
 
 
-def measure_building(sequences: int, repeats: int) -> dict[str, Any]:
-    """Images a second of builds with one process and with two."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
+def measure_building(sequences: int, repeats: int) -> Ratio:
+    """Builds with two processes against builds with one."""
     with tempfile.TemporaryDirectory() as scratch:
         timeline, fitted = make_set(Path(scratch) / "set", sequences, 512, 1, np.uint8), fitted_to(1, 224)
-        for turn in range(repeats):
-            for workers in (1, 2) if turn % 2 == 0 else (2, 1):
-                started = time.perf_counter()
-                with tempfile.TemporaryDirectory() as cache:
-                    build(timeline, fitted, Path(cache), workers)
-                    rates[workers].append(sequences * VISITS / (time.perf_counter() - started))
-    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
-    return {"images": sequences * VISITS, "one": rates[1], "two": rates[2], **spread(ratios), "at_least": FASTER}
+
+        def rate(workers: int) -> float:
+            started = time.perf_counter()
+            with tempfile.TemporaryDirectory() as cache:
+                build(timeline, fitted, Path(cache), workers)
+                return sequences * VISITS / (time.perf_counter() - started)
+
+        rates = in_turn({"two": lambda: rate(2), "one": lambda: rate(1)}, repeats)
+    return Ratio.of(f"building, two processes / one, {rates['one'][0]:.0f} images/s", rates["two"], rates["one"], 1.8)
 
 
 def measure_memory(sequences: int) -> dict[str, Any]:
@@ -120,8 +115,8 @@ def one_build(sequences: int) -> dict[str, float]:
     return {"cache": size, "before": before, "main": own, "worker": others}
 
 
-def measure_reading(sequences: int, size: int, channels: int, kind: type, batch: int, repeats: int) -> dict[str, Any]:
-    """Images a second through the cache and of a bare gather."""
+def measure_reading(sequences: int, size: int, channels: int, kind: type, batch: int, repeats: int) -> Ratio:
+    """Through the cache against a bare gather."""
     with tempfile.TemporaryDirectory() as scratch:
         timeline = make_set(Path(scratch) / "set", sequences, size, channels, kind)
         pixels = build(timeline, fitted_to(channels, size), Path(scratch) / "cache", 1)
@@ -132,81 +127,52 @@ def measure_reading(sequences: int, size: int, channels: int, kind: type, batch:
         batches = [list(wanted.items())[start : start + batch] for start in range(0, len(order), batch)]
         views = {key: pixels.entry.array(pixels.entry.numbers[key]) for key in wanted}
         rows = {key: np.array(positions) for key, positions in wanted.items()}
+        count = sum(map(len, wanted.values()))
 
-        def through_cache() -> None:
+        def through_cache() -> float:
+            started = time.perf_counter()
             for chosen in batches:
                 pack([pixels.stack(key, positions) for key, positions in chosen], channels)
+            return count / (time.perf_counter() - started)
 
-        def gather() -> None:
+        def gather() -> float:
+            started = time.perf_counter()
             for chosen in batches:
-                out = np.empty((sum(len(rows[key]) for key, _ in chosen), channels, size, size), kind)
+                out: np.ndarray = np.empty((sum(len(rows[key]) for key, _ in chosen), channels, size, size), kind)
                 start = 0
                 for key, _ in chosen:
                     end = start + len(rows[key])
                     np.take(views[key], rows[key], axis=0, out=out[start:end], mode="clip")
                     start = end
+            return count / (time.perf_counter() - started)
 
-        count = sum(map(len, wanted.values()))
-        rates = in_turns({"cache": through_cache, "gather": gather}, count, repeats)
-    ratios = [cache / bare for cache, bare in zip(rates["cache"], rates["gather"], strict=True)]
-    about = {
-        "images": count,
-        "shape": [channels, size, size],
-        "dtype": np.dtype(kind).name,
-        "sequences_in_batch": batch,
-    }
-    return {**about, **rates, **spread(ratios), "at_least": OF_GATHER}
-
-
-def in_turns(functions: dict[str, Callable[[], None]], count: int, repeats: int) -> dict[str, list[float]]:
-    """Images a second of functions that each go through ``count`` of them, once to warm up and then in turns."""
-    rates: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(-1, repeats):
-        for name in list(functions)[:: 1 if turn % 2 else -1]:
-            started = time.perf_counter()
-            functions[name]()
-            if turn >= 0:
-                rates[name].append(count / (time.perf_counter() - started))
-    return rates
-
-
-def spread(ratios: list[float]) -> dict[str, float]:
-    """Median and extremes."""
-    return {"ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
+        rates = in_turn({"cache": through_cache, "gather": gather}, repeats)
+    shape = " × ".join(map(str, (channels, size, size)))
+    return Ratio.of(f"reading {shape} {np.dtype(kind).name}, cache / gather", rates["cache"], rates["gather"], 0.8)
 
 
 def main() -> int:
-    """Measure, print, write JSON; 1 if a ratio is not reached."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("parts", nargs="*", choices=["build", "memory", "read", []], help="all by default")
-    parser.add_argument("--sequences", type=int, default=1000, help="of the set whose cache is built")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "image_cache.json")
-    parser.add_argument("--one-build", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one_build:
-        print(json.dumps(one_build(options.one_build)))
+    """Measure, print, write JSON; 1 if a bar is missed."""
+    options = parser(__doc__, "image_cache")
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="all by default")
+    options.add_argument("--sequences", type=int, default=1000, help="of the set whose cache is built")
+    options.add_argument("--one-build", type=int, metavar="N", help="build once, of N sequences, and tell the memory")
+    given = options.parse_args()
+    if given.one_build:
+        print(json.dumps(one_build(given.one_build)))
         return 0
-    parts = options.parts or ["build", "memory", "read"]
-    result: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
-    result["load"] = os.getloadavg()[0]
-    ratios: dict[str, dict[str, Any]] = {}
-    if "build" in parts:
-        ratios["two processes / one, building"] = result["build"] = measure_building(options.sequences, options.repeats)
-    if "read" in parts:
-        small = result["read_small"] = measure_reading(2000, 64, 2, np.uint16, 16, options.repeats)
-        large = result["read_large"] = measure_reading(500, 224, 1, np.uint8, 16, options.repeats)
-        ratios |= {"cache / gather, 2 × 64 × 64": small, "cache / gather, 224 × 224": large}
-    for name, found in ratios.items():
-        print(f"{name}: {found['ratio']:.2f} ({found['lowest']:.2f} to {found['highest']:.2f})")
-    if "memory" in parts:
-        result["memory"] = measure_memory(max(options.sequences // 8, 1))
-        for times, found in result["memory"]["mebibytes"].items():
-            told = ", ".join(f"{name} {value:.0f}" for name, value in found.items())
-            print(f"MiB at {times}: {told}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return int(any(found["ratio"] < found["at_least"] for found in ratios.values()))
+    ratios: list[Ratio] = []
+    further: dict[str, Any] = {}
+    if "build" in given.parts:
+        ratios.append(measure_building(given.sequences, given.repeats))
+    if "read" in given.parts:
+        ratios.append(measure_reading(2000, 64, 2, np.uint16, 16, given.repeats))
+        ratios.append(measure_reading(500, 224, 1, np.uint8, 16, given.repeats))
+    if "memory" in given.parts:
+        further["memory"] = memory = measure_memory(max(given.sequences // 8, 1))
+        for times, found in memory["mebibytes"].items():
+            print(f"MiB at {times}: {', '.join(f'{name} {value:.0f}' for name, value in found.items())}")
+    return report(given.out, ratios, **further)
 
 
 if __name__ == "__main__":

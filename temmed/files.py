@@ -74,6 +74,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether a folder, or the one above in which it would be made, can be written to."""
+    there = next(candidate for candidate in (folder.absolute(), *folder.absolute().parents) if candidate.exists())
+    return os.access(there, os.W_OK)
+
+
 def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, and nothing between.
 

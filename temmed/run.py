@@ -116,6 +116,8 @@ def _train(config: DictConfig) -> dict[str, float]:
     trainer = _trainer(config)
     if settings.cache_features:
         data.features = _features(module, timeline, settings, caches)
+    else:
+        data.prepare_data()
     # Nothing is written before this line, so that a refusal leaves nothing behind.
     keep_split(split, timeline)
     folder = Path(config.paths.run)

@@ -267,6 +267,15 @@ class TimelineDataModule(pl.LightningDataModule):
         self._training: WindowLoader | None = None
         self._place: Mapping[str, Any] | None = None
 
+    def prepare_data(self) -> None:
+        """Build the cache of images, if there is to be one.
+
+        Raises:
+            InputError: images cannot be read, or there is no space for a cache.
+        """
+        if self.features is None:
+            self.pixels  # noqa: B018  # opened, and so built, now
+
     @cached_property
     def pixels(self) -> Pixels:
         """Where images are taken from when there are no features.

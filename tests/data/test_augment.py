@@ -16,6 +16,7 @@ from temmed.data.caches.features import FeatureStore
 
 from temmed.config.paths import conf_dir
 from temmed.data.augment import Augmentation
+from temmed.data.caches.features import FeatureStore
 from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted, Source

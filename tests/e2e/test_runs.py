@@ -88,6 +88,11 @@ def test_another_subset_is_evaluated_where_one_says(finished: Outcome, start: St
     assert (tmp_path / "val" / "predictions" / "val" / "answers.parquet").is_file()
 
 
+def test_cached_images_change_nothing(finished: Outcome, start: Start, place: Path) -> None:
+    assert start("data.cache_images=always").metrics() == finished.metrics()
+    assert len(list((place / "data_cache" / "images").glob("*/entry.json"))) == 1
+
+
 @pytest.mark.slow
 def test_one_seed_gives_one_result_whatever_the_workers(finished: Outcome, start: Start) -> None:
     assert start().metrics() == finished.metrics()
@@ -174,7 +179,7 @@ def test_a_part_of_another_run_is_taken_over(finished: Outcome, start: Start) ->
 def test_features_of_a_frozen_backbone_are_kept_and_give_the_same(start: Start, place: Path) -> None:
     frozen = ("model.backbone.freeze=true", "data.position_dropout=0")
     pixels, features = start(*frozen), start(*frozen, "data.cache_features=true")
-    assert list((place / "data_cache" / "features").glob("*/features.npy"))
+    assert list((place / "data_cache" / "features").glob("*/entry.json"))
     # The features are kept in half precision.
     for name in FIXED[:1]:
         assert features.metrics()[name]["value"] == pytest.approx(pixels.metrics()[name]["value"], abs=0.1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +47,38 @@ def test_what_has_not_begun_is_dropped_when_the_results_are_left() -> None:
         next(results)
         started = time.monotonic()
     assert time.monotonic() - started < 5  # all of it takes 10 seconds
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", _KILLED], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = {int(parent.stdout.readline()) for _ in range(2)}
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 20
+    while (left := [worker for worker in workers if _is_at_work(worker)]) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
+
+
+_KILLED = """
+import multiprocessing, time
+from temmed.processes import map_in_processes
+if __name__ == "__main__":
+    results = map_in_processes(time.sleep, [0, 60, 60], 2)
+    next(results)
+    for child in multiprocessing.active_children():
+        print(child.pid, flush=True)
+    next(results)
+"""
+
+
+def _is_at_work(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def hold(interrupt: Callable[[], object], reached: list[str]) -> None:

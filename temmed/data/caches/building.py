@@ -32,11 +32,12 @@ from temmed.data.caches.entry import (
     part_name,
 )
 from temmed.errors import InputError
-from temmed.files import atomic_stream, atomic_write, sync_folder
+from temmed.files import atomic_stream, atomic_write, is_writable, sync_folder
 
 _LOG = logging.getLogger(__name__)
 #: At most so many parts, so that a process can map them all.
 _MOST_PARTS = 4096
+_ELSEWHERE = "Choose another paths.cache, or do without caches: data.cache_images=never data.cache_features=false."
 #: Part of the estimated size that must be free besides.
 _MARGIN = 0.02
 
@@ -147,13 +148,7 @@ def write_part(staging: Path, number: int, slabs: Iterable[Slab]) -> None:
 
 def no_space(expected: str, found: str, where: Path) -> InputError:
     """The refusal to write what does not fit."""
-    return InputError(
-        expected,
-        found,
-        str(where),
-        "Free space, for instance with `temmed cache prune`; choose another paths.cache; or do without: "
-        "data.cache_images=never data.cache_features=false.",
-    )
+    return InputError(expected, found, str(where), f"Free space, for instance with `temmed cache prune`. {_ELSEWHERE}")
 
 
 def read_part(staging: Path, number: int) -> PartRecord | None:
@@ -181,6 +176,10 @@ def open_or_build(target: Path, build: Callable[[Path], Mapping[str, Any]]) -> E
     try:
         return Entry(target)
     except DamagedError:
+        if not is_writable(target.parent):
+            raise InputError(
+                "a folder for caches that can be written to", "one that cannot", str(target.parent), _ELSEWHERE
+            ) from None
         target.parent.mkdir(parents=True, exist_ok=True)
     with _waiting(target):
         try:

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from temmed.errors import InputError
-from temmed.files import atomic_stream
+from temmed.files import atomic_stream, is_writable
 from temmed.processes import processors
 
 #: Below this age, in seconds, a file may be changed again within one tick of its file system's clock: the times alone
@@ -114,7 +114,8 @@ def image_states(root: Path, paths: Collection[str], memo: Path) -> dict[str, Im
         found = pool.map(lambda file: _known(file, known) or FileState.read(file), files)
         bar = tqdm(found, total=len(files), desc="Looking for changed images", unit="file", disable=None, leave=False)
         states = dict(zip(files, bar, strict=True))
-    if any(known.get(file) is not state for file, state in states.items()) or len(known) != len(states):
+    changed = any(known.get(file) is not state for file, state in states.items()) or len(known) != len(states)
+    if changed and is_writable(memo.parent):  # another user's cache may be read, too
         _write(memo, [state for state in states.values() if state.settled])
     return {path: _state(os.path.join(root, path), [states[file] for file in found]) for path, found in inside.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from temmed.data.caches import building, images
+from temmed.data.caches import building, digests, images
 from temmed.data.caches.images import CachedPixels, build_images, compact, open_pixels, read_states
 from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted
@@ -157,6 +158,39 @@ def test_no_space_is_said_before_anything_is_decoded(
     monkeypatch.setattr(building.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r"space for \d+\.\d kB, found 1.0 kB free"):
         open_pixels(cxr, cxr_fitted, tmp_path, "always")
+
+
+def test_a_disk_that_is_full_is_told_and_what_was_written_is_used(
+    cxr: Timeline, cxr_fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_as_files: SameAsFiles
+) -> None:
+    monkeypatch.setattr(images, "_SMALLEST_PART", 20_000)
+    add, left = building.PartWriter.add, [6]
+
+    def until_full(writer: building.PartWriter, slab: building.Slab) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(writer, slab)
+
+    monkeypatch.setattr(building.PartWriter, "add", until_full)
+    with pytest.raises(InputError, match="expected more space, found a full disk"):
+        open_pixels(cxr, cxr_fitted, tmp_path, "always")
+    assert _entries(tmp_path) == set()
+    sequences = left[0] = cxr.table("images")["sequence_id"].nunique()
+    same_as_files(_cached(cxr, cxr_fitted, tmp_path), cxr, cxr_fitted)
+    assert 0 < left[0] < sequences
+
+
+def test_a_cache_that_cannot_be_written_is_read_and_else_refused(
+    cxr: Timeline, cxr_fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_as_files: SameAsFiles
+) -> None:
+    _cached(cxr, cxr_fitted, tmp_path / "full")
+    for module in (building, digests):
+        monkeypatch.setattr(module, "is_writable", lambda folder: False)
+    same_as_files(_cached(cxr, cxr_fitted, tmp_path / "full"), cxr, cxr_fitted)
+    with pytest.raises(InputError, match="a folder for caches that can be written to"):
+        open_pixels(cxr, cxr_fitted, tmp_path / "empty", "always")
+    assert not (tmp_path / "empty").exists()
 
 
 def test_a_file_changed_while_it_is_cached_is_refused(
