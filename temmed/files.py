@@ -65,7 +65,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that they are there after a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -107,7 +108,7 @@ def atomic_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.replace(staging, target)
     finally:
         staging.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -211,7 +212,7 @@ def _put_in_place(staging: Path, target: Path) -> None:
         if target.exists():
             os.rename(target, retired)
         os.rename(staging, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         if retired.exists() and not target.exists():
             os.rename(retired, target)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import connection
 from types import FrameType
 from typing import TypeVar
 
@@ -47,13 +48,25 @@ def map_in_processes(
         yield from map(function, items)
         return
     # Forking a process that may have threads can hang, so the workers start afresh.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
         with _interrupts_held():
             results = pool.map(function, items, chunksize=chunk)
         yield from results
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def map_many(function: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[R, None, None]:

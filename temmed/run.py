@@ -103,11 +103,12 @@ def _train(config: DictConfig) -> dict[str, float]:
         start_from(module, model["start_from"], model["start_parts"])
     if config.ckpt_path is not None:
         _check_same_data(read_checkpoint(config.ckpt_path), timeline, split, config.ckpt_path)
-    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed))
+    caches = Path(config.paths.cache)
+    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), cache=caches)
     require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
     trainer = _trainer(config)
     if settings.cache_features:
-        data.features = _features(module, timeline, settings, Path(config.paths.cache))
+        data.features = _features(module, timeline, settings, caches)
     # Nothing is written before this line, so that a refusal leaves nothing behind.
     keep_split(split, timeline)
     folder = Path(config.paths.run)
@@ -230,7 +231,7 @@ def judge(
     config: DictConfig,
 ) -> Metrics:
     """Predict a subset from pixels, write ``predictions/SUBSET`` and ``metrics.json``, and print the main scores."""
-    data = TimelineDataModule(timeline, split, settings, module.fitted)
+    data = TimelineDataModule(timeline, split, settings, module.fitted, cache=Path(config.paths.cache), once=True)
     bare = {name: config.trainer[name] for name in ("accelerator", "precision", "enable_progress_bar")}
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
     questions = split.questions(timeline, subset)

@@ -110,6 +110,7 @@ class DataConfig:
     max_questions: int | None = field(default=MISSING, metadata=rule(minimum=1))
     position_dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
     cache_features: bool = MISSING
+    cache_images: str = field(default=MISSING, metadata=rule(choices=("auto", "always", "never")))
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,12 +14,14 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from temmed.data.caches.images import CacheImages, open_pixels
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.features import FeatureStore
 from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
-from temmed.data.images import DecodedPixels, ImageSource, PreparedImages
+from temmed.data.images import ImageSource, PreparedImages
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
+from temmed.data.pixels import Pixels
 from temmed.data.preparation import Preparation
 from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
@@ -64,6 +67,7 @@ class DataSettings:
     max_questions: int | None = None
     position_dropout: float = 0.1
     cache_features: bool = False
+    cache_images: str = "auto"
 
     @property
     def steps(self) -> Preparation:
@@ -222,6 +226,8 @@ class TimelineDataModule(pl.LightningDataModule):
         fitted: from `fit`, or from a checkpoint.
         seed: of the order of batches and of position dropout.
         features: of a frozen backbone, in place of pixels.
+        cache: the folder of the caches that pixels may be kept in.
+        once: each image is read once at most, so that no cache is built.
     """
 
     def __init__(
@@ -232,6 +238,8 @@ class TimelineDataModule(pl.LightningDataModule):
         fitted: Fitted,
         seed: int = 0,
         features: FeatureStore | None = None,
+        cache: Path | None = None,
+        once: bool = False,
     ) -> None:
         super().__init__()
         self.augmentation: Augmentation | None = None
@@ -248,8 +256,19 @@ class TimelineDataModule(pl.LightningDataModule):
             self.augmentation = Augmentation.of(settings.augment, fitted)
         self.timeline, self.data_split, self.settings = timeline, split, settings
         self.fitted, self.seed, self.features = fitted, seed, features
+        self.cache, self.once = cache, once
         self._records: dict[str, list[Record]] = {}
         self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """Where images are taken from when there are no features.
+
+        Raises:
+            InputError: images cannot be read, or there is no space for a cache.
+        """
+        mode = cast(CacheImages, self.settings.cache_images if self.settings.inputs != "text" else "never")
+        return open_pixels(self.timeline, self.fitted, self.cache, mode, self.once)
 
     def records(self, subset: str) -> list[Record]:
         """The sequences of a subset with their questions.
@@ -276,7 +295,7 @@ class TimelineDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             self._datasets[key] = SequenceDataset(
                 self.records(subset),
-                self.features or DecodedPixels(ImageSource(self.timeline, self.fitted.windows), self.fitted),
+                self.features or self.pixels,
                 len(self.fitted.sources),
                 inputs=cast(Inputs, self.settings.inputs),
                 reports=cast(Any, self.settings.reports),

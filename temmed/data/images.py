@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ class ImageSource:
     def positions(self, sequence_id: str) -> list[int]:
         """Positions of a sequence that have an image, in order."""
         return sorted({row[0] for row in self._rows.get(sequence_id, [])})
+
+    def only(self, sequences: Collection[str]) -> ImageSource:
+        """The same for some of the sequences: little to send to another process."""
+        part = copy.copy(self)
+        part._rows = {key: self._rows[key] for key in sequences}
+        part._dims = {key: self._dims[key] for key in sequences}
+        part._windows = {key: self._windows[key] for key in sequences if key in self._windows}
+        return part
 
     def read(self, sequence_id: str, positions: Collection[int] | None = None) -> dict[int, dict[Source, NDArray]]:
         """Pixels by position and source; every file is read once.
@@ -205,7 +214,20 @@ class DecodedPixels:
 
     def __init__(self, source: ImageSource, fitted: Fitted) -> None:
         self.images = PreparedImages(source, fitted.preparation)
+        #: Size of the images; of the first one if each sequence keeps its own.
+        self.spatial = fitted.spatial
         self._columns = {source: n for n, source in enumerate(fitted.sources)}
+
+    @property
+    def sources(self) -> int:
+        """How many kinds of images there are."""
+        return len(self._columns)
+
+    def only(self, sequences: Collection[str]) -> DecodedPixels:
+        """The same for some of the sequences."""
+        part = copy.copy(self)
+        part.images = PreparedImages(self.images.source.only(sequences), self.images.preparation)
+        return part
 
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """See `temmed.data.pixels.Pixels`; images of sources that were not fitted are left out."""

@@ -22,7 +22,7 @@ from temmed.timelines.image_scan import ImageScan, scan_images
 from temmed.timelines.progress import Progress, silent
 from temmed.timelines.shortcuts import Guesses, guess_questions
 from temmed.timelines.splits import Split
-from temmed.timelines.tables import named_rows
+from temmed.timelines.tables import duplicated, named_rows
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -88,6 +88,12 @@ class Audit:
     def image_scan(self) -> ImageScan:
         """What the image files hold; each is read once, for all rules. Empty when only tables are looked at."""
         return scan_images(self.timeline, self.progress, skip=self.tables_only)
+
+    @cached_property
+    def times(self) -> pd.DataFrame:
+        """``sequence_id, position, time`` of every time point; of a repeated one the first."""
+        points = self.timeline.table("timepoints")[["sequence_id", "position", "time"]]
+        return points[~duplicated(points, ["sequence_id", "position"])]
 
     @cached_property
     def guesses(self) -> Guesses:

@@ -110,13 +110,13 @@ def like_reports(timeline: Timeline, threshold: float = TEXT_LIKENESS, fewest: i
     text = normalised_texts(reports["text"])
     long = words_of(text) >= fewest
     reports = reports[long].assign(text=text[long]).reset_index(drop=True)
-    wording = pd.factorize(reports["text"])[0]
-    shared = reports["patient_id"].groupby(wording).transform("nunique")
+    reports = reports.assign(wording=pd.factorize(reports["text"])[0])
+    shared = reports["patient_id"].groupby(reports["wording"]).transform("nunique")
     reports = reports[shared <= MOST_PATIENTS].reset_index(drop=True)
-    distinct = reports.drop_duplicates("text")
+    distinct = reports.drop_duplicates("wording")
     firsts, seconds, likeness = like_texts(distinct["text"], threshold, fewest)
     rows = distinct.index.to_numpy()
-    same_first, same_second = _equal(reports["text"], reports["patient_id"])
+    same_first, same_second = _equal(reports["wording"], reports["patient_id"])
     columns = {"patient_id": "patient", "report_id": "report"}
     pairs = pd.concat(
         [

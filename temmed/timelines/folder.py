@@ -288,7 +288,7 @@ def _write_meta(root: Path, raw: Mapping[str, Any]) -> None:
 
 
 def _sorted(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    return frame.sort_values(list(SCHEMA[name].key), kind="stable", ignore_index=True)
+    return table_io.in_order(frame, SCHEMA[name].key).reset_index(drop=True)
 
 
 def _digests(

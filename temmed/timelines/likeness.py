@@ -7,6 +7,7 @@ comparison of the few pairs that share one.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 _WINDOW = 12
 #: Texts that share a run, beyond which it says nothing.
 _COMMON = 64
-#: Hashes are counted in so many shares, in tables of so many places: together 2 ** 27 places.
+#: Hashes are counted in so many shares, in tables of at most so many places: together 2 ** 27 places.
 _SHARE_BITS, _SLOT_BITS = 3, 24
+#: Share of the runs that are left by a round of leaving out, beyond which another round is not worth its time.
+_SETTLED = 0.9
 #: Words of a shingle, the unit in which texts are compared.
 _SHINGLE = 3
 #: Bands of bits that pictures are hashed to. Two pictures with correlation 0.95 share one of them in 9 of 10 cases.
@@ -132,9 +135,28 @@ def _parts(count: int) -> list[slice]:
 
 def normalised_texts(texts: pd.Series) -> pd.Series:
     """Texts in lower case with single blanks between their words, and nothing but letters and digits in words."""
-    array = pc.utf8_lower(_arrow(texts))
-    array = pc.utf8_trim_whitespace(pc.replace_substring_regex(array, r"[^\pL\pN]+", " "))
+    array = _plain(_arrow(texts))
+    # Patterns of Unicode classes are slow to look for, and most texts have none of those characters.
+    other = pc.invert(pc.fill_null(pc.string_is_ascii(array), True))
+    letters = pc.replace_substring_regex(pc.utf8_lower(array.filter(other)), r"[^\pL\pN]+", " ")
+    array = pc.replace_substring_regex(pc.replace_with_mask(array, other, letters), " {2,}", " ")
+    array = pc.utf8_trim_whitespace(array)
     return pd.Series(array.to_pandas(), dtype="str").set_axis(texts.index)
+
+
+#: What each byte of UTF-8 becomes: ASCII letters those in lower case, the rest of ASCII but digits a blank.
+_PLAIN = bytes(ord(chr(byte).lower()) if chr(byte).isalnum() else ord(" ") for byte in range(128)) + bytes(
+    range(128, 256)
+)
+
+
+def _plain(array: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Texts with their ASCII characters in lower case and nothing but letters, digits and blanks among those."""
+    valid, offsets, characters = array.buffers()
+    if characters is None:
+        return array
+    plain = pa.py_buffer(characters.to_pybytes().translate(_PLAIN))
+    return pa.LargeStringArray.from_buffers(len(array), offsets, plain, valid, -1, array.offset)
 
 
 def words_of(texts: pd.Series) -> pd.Series:
@@ -200,14 +222,12 @@ def _shingles(
         Text and run of each distinct pair of them, by text and the rarest run first, and how many texts each run has;
         runs are numbers from 0, the rarest first.
     """
-    parts = [_hashed_runs(texts.iloc[part], part.start, fewest) for part in _parts(len(texts))]
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda part: _hashed_runs(texts.iloc[part], part.start, fewest), _parts(len(texts))))
     owners, hashes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if parts else _NO_RUNS
-    sizes = np.bincount(owners, minlength=len(texts))
-    alone = np.bincount(owners[~_repeated(hashes)], minlength=len(texts))
-    # A text with many runs of its own is like no other. Most texts are, and need not be looked at closely.
-    close = (alone <= _spare(sizes, threshold))[owners]
-    runs, values = pd.factorize(hashes[close])
-    pairs = _sorted(owners[close] * len(values) + runs)
+    owners, hashes = _close(owners, hashes, _spare(np.bincount(owners, minlength=len(texts)), threshold))
+    runs, values = pd.factorize(hashes)
+    pairs = _sorted(owners * len(values) + runs)
     documents, runs = np.divmod(pairs, max(len(values), 1))
     frequency = np.bincount(runs, minlength=len(values))
     order = np.argsort(frequency, kind="stable")
@@ -218,6 +238,22 @@ def _shingles(
 
 
 _NO_RUNS = (np.zeros(0, np.int64), np.zeros(0, np.uint64))
+
+
+def _close(
+    owners: NDArray[np.int64], hashes: NDArray[np.uint64], spare: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The runs of texts that may be like another one; most texts are not, and need not be looked at closely.
+
+    A text with more runs of its own than it may have is like no other. Without it others may have more of their own.
+    """
+    share_left = 0.0
+    while share_left < _SETTLED:
+        alone = np.bincount(owners[~_repeated(hashes)], minlength=len(spare))
+        close = (alone <= spare)[owners]
+        share_left = close.mean() if len(close) else 1.0
+        owners, hashes = owners[close], hashes[close]
+    return owners, hashes
 
 
 def _hashed_runs(texts: pd.Series, start: int, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -242,8 +278,10 @@ def _hashed_runs(texts: pd.Series, start: int, fewest: int) -> tuple[NDArray[np.
 
 def _repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which hashes are there more than once, and a few others besides."""
-    shares, slots = (hashes >> np.uint64(shift) for shift in (64 - _SHARE_BITS, 64 - _SHARE_BITS - _SLOT_BITS))
-    slots &= np.uint64((1 << _SLOT_BITS) - 1)
+    # At least as many places in all as there are hashes, eight times over.
+    bits = min(len(hashes).bit_length(), _SLOT_BITS)
+    shares, slots = (hashes >> np.uint64(shift) for shift in (64 - _SHARE_BITS, 64 - _SHARE_BITS - bits))
+    slots &= np.uint64((1 << bits) - 1)
     repeated = np.zeros(len(hashes), bool)
     for share in range(1 << _SHARE_BITS):
         # A share at a time, for a table of counts that is small.

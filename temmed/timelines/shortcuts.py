@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -77,19 +78,19 @@ def guess_questions(
     questions = _posed(timeline)
     if question_ids is not None:
         questions = questions[questions["question_id"].isin(question_ids)]
-    facts = _Facts(timeline)
     families: list[dict[str, Any]] = []
     items: list[pd.DataFrame] = []
     skipped: dict[str, int] = {}
-    groups = list(questions.groupby("template", sort=True))
-    for done, (template, asked) in enumerate(groups, start=1):
-        part = _with_options(_sampled(asked, sample))
+    groups = {template: _sampled(asked, sample) for template, asked in questions.groupby("template", sort=True)}
+    facts = _Facts(timeline, pd.concat([part["sequence_id"] for part in groups.values()] or [questions["sequence_id"]]))
+    for done, (template, asked) in enumerate(groups.items(), start=1):
+        part = _with_options(asked)
         if (
             len(part) < FEWEST_QUESTIONS
             or part["patient_id"].nunique() < FEWEST_PATIENTS
             or part["options"].map(len).max() < 2
         ):
-            skipped[str(template)] = len(asked)
+            skipped[str(template)] = int(questions["template"].eq(template).sum())
         else:
             rows, table = _family(str(template), part, facts)
             families += rows
@@ -127,10 +128,11 @@ def _sampled(questions: pd.DataFrame, sample: int | None) -> pd.DataFrame:
     """The questions of so many patients, in the order of a hash, that about ``sample`` questions come together."""
     if sample is None or len(questions) <= sample:
         return questions
-    counts = questions["patient_id"].value_counts()
-    order = sorted(counts.index, key=lambda name: hashlib.blake2b(str(name).encode(), digest_size=8).digest())
-    wanted = int(np.searchsorted(counts[order].cumsum().to_numpy(), sample, side="right"))
-    return questions[questions["patient_id"].isin(order[: max(wanted, 1)])]
+    patient, names = pd.factorize(questions["patient_id"])
+    hashes = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names.to_numpy(object)]
+    order = np.array(sorted(range(len(hashes)), key=hashes.__getitem__))
+    wanted = int(np.searchsorted(np.bincount(patient)[order].cumsum(), sample, side="right"))
+    return questions[np.isin(patient, order[: max(wanted, 1)])]
 
 
 def _with_options(questions: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +161,9 @@ def _with_options(questions: pd.DataFrame) -> pd.DataFrame:
 class _Facts:
     """What is known of a question besides its words and its images."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, sequence_ids: pd.Series) -> None:
         points = timeline.table("timepoints").dropna(subset=["sequence_id", "position"])
+        points = points.merge(sequence_ids.drop_duplicates(), on="sequence_id")
         points = points.drop_duplicates(["sequence_id", "position"])
         before = points.groupby("sequence_id", sort=False)["time"].shift(1)
         self._points = pd.DataFrame(
@@ -218,7 +221,7 @@ class _Offers:
         question = np.repeat(np.arange(len(questions)), sizes)
         option = np.concatenate([np.arange(size) for size in sizes])
         texts = [text for offered in questions["options"] for text in offered]
-        traits = [row for offered in questions["options"] for row in _traits(offered)]
+        traits = [row for offered in questions["options"] for row in _traits(tuple(offered))]
         return cls(question, option, option == questions["truth"].to_numpy()[question], texts, np.array(traits))
 
     def best(self, scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -229,7 +232,8 @@ class _Offers:
         return self.option[chosen], (scores / np.maximum(total, 1e-12))[self.right]
 
 
-def _traits(options: list[str]) -> list[tuple[float, ...]]:
+@lru_cache(maxsize=1024)
+def _traits(options: tuple[str, ...]) -> list[tuple[float, ...]]:
     numbers = [float(match[0]) if (match := _NUMBER.search(text)) else np.nan for text in options]
     lengths = stats.rankdata([len(text) for text in options])
     ranks = stats.rankdata(numbers, nan_policy="omit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,36 @@ def to_arrow(frame: pd.DataFrame, name: str) -> pa.Table:
     return pa.table(columns)
 
 
+def in_order(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows sorted by these columns, rows of equal ones as they came; quick for rows that are sorted already."""
+    if _ties(frame, columns) is not None:
+        return frame
+    return frame.sort_values(list(columns), kind="stable")
+
+
+def duplicated(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Which rows have the values of an earlier one in these columns; quick for rows that are sorted by them."""
+    ties = _ties(frame, columns)
+    return frame.duplicated(list(columns)).to_numpy() if ties is None else ties
+
+
+def _ties(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
+    """Which rows have the values of the one before them, or nothing where the rows are not sorted by these columns."""
+    tied = np.ones(max(len(frame) - 1, 0), bool)
+    for column in columns:
+        values = frame[column].array
+        last, now = values[:-1], values[1:]
+        # What is missing compares as false, as if it were not sorted.
+        if not _true(last <= now)[tied].all():
+            return None
+        tied &= _true(last == now)
+    return np.concatenate([np.zeros(len(frame.index[:1]), bool), tied])
+
+
+def _true(values: Any) -> np.ndarray:
+    return pd.Series(values).eq(True).fillna(False).to_numpy(bool)
+
+
 def digest(frame: pd.DataFrame, name: str, leave_out: tuple[str, ...] = ()) -> bytes:
     """Hash a table's content, whatever the order of its rows and columns.
 
@@ -135,8 +165,7 @@ def digest(frame: pd.DataFrame, name: str, leave_out: tuple[str, ...] = ()) -> b
     result = hashlib.blake2b(digest_size=32)
     if frame.empty:
         return result.digest()
-    order = frame.sort_values(list(SCHEMA[name].key), kind="stable").index
-    table = to_arrow(frame.loc[order].drop(columns=list(leave_out)), name)
+    table = to_arrow(in_order(frame, SCHEMA[name].key).drop(columns=list(leave_out)), name)
     for column in sorted(table.column_names):
         result.update(f"{column}\0".encode())
         _digest_array(table[column].combine_chunks(), result)
@@ -297,9 +326,16 @@ def _lists(item: Callable[[pa.DataType], bool]) -> Callable[[pa.Array], _Parsed]
         listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
         if not listed or not (item(kind.value_type) or pa.types.is_null(kind.value_type)):
             return _nothing(array, "object")
-        cells = array.to_pylist()
-        bad = np.array([cell is not None and None in cell for cell in cells], bool)
-        return _Parsed(_objects([None if wrong else cell for cell, wrong in zip(cells, bad, strict=True)]), bad)
+        items = pc.list_flatten(array)
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+        starts = np.concatenate([[0], ends])[:-1]
+        holes = np.concatenate([[0], np.cumsum(_booleans(items.is_null()))])
+        bad = holes[ends] > holes[starts]
+        # By way of numpy, which is quicker, but for what would make whole numbers floats.
+        values = items.to_pylist() if items.null_count else items.to_numpy(zero_copy_only=False).tolist()
+        absent = _booleans(array.is_null()) | bad
+        bounds = zip(starts.tolist(), ends.tolist(), absent.tolist(), strict=True)
+        return _Parsed(_objects([None if no else values[start:end] for start, end, no in bounds]), bad)
 
     return parse
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from temmed.timelines.problems import Problem, Problems, ValidationError
 from temmed.timelines.schema import REQUIRED_TABLES, SCHEMA, Kind
-from temmed.timelines.tables import conform, find_table
+from temmed.timelines.tables import conform, duplicated, find_table, in_order
 
 __all__ = ["Problem", "Problems", "ValidationError", "image_path", "referenced_paths", "validate"]
 
@@ -141,7 +141,7 @@ class _Checker:
                 self.add(name, column, "must not be empty", values == "", values)
         key = list(schema.key)
         complete = frame[key].notna().all(axis=1)
-        self.add(name, ", ".join(key), "must be unique", frame.duplicated(key) & complete, key)
+        self.add(name, ", ".join(key), "must be unique", duplicated(frame, key) & complete, key)
         if name == "sequences":
             large = (frame["spatial_dims"] > 3).fillna(False)
             self.add(name, "spatial_dims", "must be 2 or 3", large, frame["spatial_dims"])
@@ -172,10 +172,10 @@ class _Checker:
             return
         if "sequences" in self.tables:
             sequences = self.tables["sequences"]
-            bare = sequences["sequence_id"].notna() & ~sequences["sequence_id"].isin(frame["sequence_id"].unique())
+            bare = sequences["sequence_id"].notna() & ~_rows_in(sequences[["sequence_id"]], frame[["sequence_id"]])
             self.add("sequences", "sequence_id", "must have time points", bare, sequences["sequence_id"])
         ordered = frame.dropna(subset=["sequence_id", "position"])
-        ordered = ordered.sort_values(["sequence_id", "position"], kind="stable")
+        ordered = in_order(ordered, ["sequence_id", "position"])
         groups = ordered.groupby("sequence_id", sort=False)
         position = ordered["position"].astype("int64")
         before = groups["position"].shift(1, fill_value=-1).astype("int64")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from temmed.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: name -> centre and width, in Hounsfield units.
 WINDOWS: dict[str, tuple[float, float]] = {
@@ -28,6 +29,8 @@ class Window(NamedTuple):
 
     def apply(self, image: NDArray) -> NDArray[np.float32]:
         """The image in the window, from 0 to 1."""
+        import numpy as np  # the configuration is checked before anything heavy is loaded
+
         return ((np.asarray(image, np.float32) - (self.centre - self.width / 2)) / self.width).clip(0, 1)
 
 

@@ -149,9 +149,10 @@ def running() -> Running:
 
 @pytest.fixture
 def trained(model_config: Callable[..., dict[str, Any]]) -> Training:
-    """Trains one step on all the questions of a folder, and returns how many there are and the losses."""
+    """Opens a folder again and trains one step on all its questions; returns how many they are and the losses."""
 
     def run(timeline: Timeline) -> tuple[int, dict[str, float]]:
+        timeline = Timeline.open(timeline.root)
         split = everybody(timeline)
         data = TimelineDataModule(timeline, split, DataSettings(size=16, batch_size=64), fit(timeline, split, 16), 0)
         module = TimelineModule(
@@ -169,6 +170,7 @@ def trained(model_config: Callable[..., dict[str, Any]]) -> Training:
         )
         trainer.fit(module, train_dataloaders=data.loader("train", training=True))
         assert any(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+        assert all(torch.isfinite(weights).all() for weights in module.parameters())
         asked = sum(len(record.questions) for record in data.records("train"))
         return asked, {name: float(value) for name, value in trainer.callback_metrics.items()}
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +45,15 @@ def test_like_texts_are_those_of_all_pairs_compared(texts: list[str]) -> None:
 def test_texts_are_compared_without_case_and_punctuation() -> None:
     texts = pd.Series(["  No  Lesion, in the LEFT lobe.", "no lesion in the left lobe"])
     assert normalised_texts(texts).nunique() == 1
+
+
+@given(st.lists(st.text(max_size=20)))
+def test_texts_in_any_script_are_normalised(texts: list[str]) -> None:
+    plain = pd.Series(texts, dtype="str")
+    lowered = pc.utf8_lower(pa.array(texts, pa.large_string()))
+    expected = pc.utf8_trim_whitespace(pc.replace_substring_regex(lowered, r"[^\pL\pN]+", " ")).to_pylist()
+    assert normalised_texts(plain).tolist() == expected
+    assert normalised_texts(plain.iloc[1:]).tolist() == expected[1:]
 
 
 def head(rng: np.random.Generator) -> np.ndarray:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 from temmed.errors import InputError
 from temmed.timelines.problems import Problems
 from temmed.timelines.schema import SCHEMA
-from temmed.timelines.tables import conform, digest, empty_table, find_table, read_table, write_table
+from temmed.timelines.tables import (
+    conform,
+    digest,
+    duplicated,
+    empty_table,
+    find_table,
+    in_order,
+    read_table,
+    write_table,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 ID = st.text("abc-_ ,\"'éß7", min_size=1, max_size=6)
@@ -209,3 +220,23 @@ def test_whole_numbers_beyond_what_a_float_holds_are_not_rounded() -> None:
     frame = pd.DataFrame({"sequence_id": ["s"], "position": np.array([2.0**60]), "time": [0.0]})
     conform(frame, "timepoints", "timepoints.csv", problems)
     assert [problem.column for problem in problems.listed] == ["position"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([0, 1, None])), max_size=8), st.booleans())
+def test_order_and_repetition_are_those_of_pandas(rows: list[tuple[str | None, int | None]], ordered: bool) -> None:
+    frame = pd.DataFrame(rows, columns=["name", "place"]).astype({"name": "str", "place": "Int64"})
+    columns = ["name", "place"]
+    if ordered:
+        frame = frame.sort_values(columns, kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(in_order(frame, columns), frame.sort_values(columns, kind="stable"))
+    assert duplicated(frame, columns).tolist() == frame.duplicated(columns).tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.string(), 2)])
+def test_lists_with_holes_are_told_and_others_kept(tmp_path: Path, kind: pa.DataType) -> None:
+    cells = [["a", "b"], None, ["a", None], ["c", "d"]]
+    pq.write_table(pa.table({"choices": pa.array(cells, kind)}).slice(1), tmp_path / "questions.parquet")
+    problems = Problems()
+    table = read_table(tmp_path / "questions.parquet", "questions", problems)
+    assert table["choices"].tolist() == [None, None, ["c", "d"]]
+    assert problems.unreadable["questions.parquet", "choices"] == [1]

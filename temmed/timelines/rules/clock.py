@@ -74,8 +74,7 @@ def event_measured(audit: Audit) -> Iterator[Finding]:
     events = timeline.table("events").dropna(subset=["finding_id", "onset_lower"]).drop_duplicates("finding_id")
     measured = timeline.table("measurements").merge(events, on="finding_id")
     measured = measured[(measured["value"] > 0) & measured["quantity"].isin(["longest_diameter", "volume"])]
-    times = timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
-    measured = measured.merge(times[["sequence_id", "position", "time"]], on=["sequence_id", "position"])
+    measured = measured.merge(audit.times, on=["sequence_id", "position"])
     outside = (measured["time"] <= measured["onset_lower"]) | (measured["time"] > measured["offset_upper"])
     message = "the finding is measured before its event begins or after it ended: one of the two is wrong"
     yield from found_rows(
@@ -119,10 +118,7 @@ def header_clock(audit: Audit) -> Iterator[Finding]:
 def _dated_visits(audit: Audit) -> pd.DataFrame:
     """``sequence_id, position, date, time, days`` of visits whose image says a date, in their order."""
     visits = audit.image_scan.images.dropna(subset=["date"]).drop_duplicates(["sequence_id", "position"])
-    points = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
-    visits = visits[["sequence_id", "position", "date"]].merge(
-        points[["sequence_id", "position", "time"]], on=["sequence_id", "position"]
-    )
+    visits = visits[["sequence_id", "position", "date"]].merge(audit.times, on=["sequence_id", "position"])
     return visits.assign(days=_to_days(visits["date"])).sort_values(["sequence_id", "position"])
 
 

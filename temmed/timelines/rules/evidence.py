@@ -145,12 +145,12 @@ def horizon(audit: Audit) -> Iterator[Finding]:
             f"{row.question_id}: horizon_steps {row.horizon_steps}, evidence {row.evidence}, asked at {row.asked_at}"
         ),
     )
-    times = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
-    times = times[["sequence_id", "position", "time"]]
     asked = questions.assign(first=first).dropna(subset=["horizon_time", "first", "asked_at"])
     asked = asked.astype({"first": "int64", "asked_at": "int64"})
     for column in ("first", "asked_at"):
-        known = times.astype({"position": "float64"}).rename(columns={"position": column, "time": f"{column}_time"})
+        known = audit.times.astype({"position": "float64"}).rename(
+            columns={"position": column, "time": f"{column}_time"}
+        )
         asked = asked.merge(known, on=["sequence_id", column])
     asked = asked.assign(passed=asked["asked_at_time"] - asked["first_time"])
     off = (asked["horizon_time"] - asked["passed"]).abs() > np.maximum(asked["passed"].abs() * _ROUNDING, _LEAST)

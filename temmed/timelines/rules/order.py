@@ -18,6 +18,8 @@ _LOOP = 24 * 3600.0
 #: Days, and seconds, in one unit, for the units that count in them.
 DAYS = {unit: factor for unit, (canonical, factor) in TIME_UNITS.items() if canonical == "day"}
 _SECONDS = {unit: factor for unit, (canonical, factor) in TIME_UNITS.items() if canonical == "second"}
+#: What is not too long in any unit.
+_NEVER_LONG = min(0.99 * _LIFE / max(DAYS.values()), 0.99 * _LOOP / max(_SECONDS.values()))
 #: Time points of a sequence that a picture shows around the one at fault.
 _SHOWN = 6
 
@@ -128,8 +130,8 @@ def time_is_position(audit: Audit) -> Iterator[Finding]:
     """Days or seconds that are 0, 1, 2, … in every sequence were counted and not measured."""
     timepoints = audit.timeline.table("timepoints")
     named = units(audit)
-    counted = named[named.isin(["day", "second", "millisecond"])]
-    rows = timepoints[timepoints["sequence_id"].isin(counted.index)]
+    counted = named.isin(["day", "second", "millisecond"])
+    rows = timepoints[timepoints["sequence_id"].map(counted).eq(True).to_numpy(bool)]
     same = rows["time"].eq(rows["position"].astype("float64"))
     each = pd.DataFrame({"sequence_id": rows["sequence_id"], "same": same})
     each = each.groupby("sequence_id")["same"].agg(["all", "size"]).reset_index()
@@ -146,6 +148,7 @@ def time_is_position(audit: Audit) -> Iterator[Finding]:
 def time_scale(audit: Audit) -> Iterator[Finding]:
     """A sequence longer than a life, or a loop longer than a day, has another unit."""
     timepoints = audit.timeline.table("timepoints")
+    timepoints = timepoints[timepoints["time"].abs() > _NEVER_LONG]
     times = timepoints["time"].abs()
     unit = timepoints["sequence_id"].map(units(audit))
     long = (times * unit.map(DAYS).astype("float64") > _LIFE) | (times * unit.map(_SECONDS).astype("float64") > _LOOP)

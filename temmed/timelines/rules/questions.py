@@ -89,7 +89,9 @@ def names_position(audit: Audit) -> Iterator[Finding]:
     """A prompt that says which time point to look at must be marked so: citing it proves nothing."""
     questions = audit.timeline.table("questions").dropna(subset=["prompt"])
     unmarked = questions[questions["names_position"].eq(False).fillna(False).astype(bool)]
-    unmarked = unmarked[unmarked["prompt"].str.contains(_NAMES_POSITION.pattern, regex=True)]
+    # Each wording is looked at once: many questions have the same.
+    wording, prompts = pd.factorize(unmarked["prompt"])
+    unmarked = unmarked[prompts.str.contains(_NAMES_POSITION.pattern, regex=True).astype(bool)[wording]]
     message = "the prompt names a time point and names_position is false: scores of evidence would be too high"
     yield from found_rows(
         "names_position", "warning", message, unmarked, lambda row: f"{row.question_id}: {row.prompt}"
@@ -100,7 +102,7 @@ def names_position(audit: Audit) -> Iterator[Finding]:
 def answer_in_prompt(audit: Audit) -> Iterator[Finding]:
     """A prompt must not hold the right choice and none of the others."""
     questions = audit.timeline.table("questions").dropna(subset=["prompt", "answer", "choices"])
-    rows = zip(questions["prompt"], questions["answer"], questions["choices"], strict=True)
+    rows = zip(*(questions[name].to_numpy(object) for name in ("prompt", "answer", "choices")), strict=True)
     told = np.array([_tells(prompt, answer, choices) for prompt, answer, choices in rows], bool)
     message = "of all choices the prompt holds the right one alone: it can be answered by reading it"
     yield from found_rows(

@@ -121,9 +121,8 @@ def _placed(audit: Audit, pattern: str) -> pd.DataFrame:
     """Reports of a time point whose text holds a pattern, with its time. A short pattern is quick to look for."""
     reports = audit.timeline.table("reports").dropna(subset=["sequence_id", "position", "text"])
     reports = reports[reports["text"].str.contains(pattern, regex=True)]
-    points = audit.timeline.table("timepoints").drop_duplicates(["sequence_id", "position"])
     reports = reports[["report_id", "sequence_id", "position", "text"]]
-    return reports.merge(points[["sequence_id", "position", "time"]], on=["sequence_id", "position"])
+    return reports.merge(audit.times, on=["sequence_id", "position"])
 
 
 @cache

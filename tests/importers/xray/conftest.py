@@ -7,37 +7,15 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
-
-from temmed.data.collate import Collator
-from temmed.data.datamodule import fit
-from temmed.data.dataset import SequenceDataset
-from temmed.data.images import DecodedPixels, ImageSource
-from temmed.data.records import build_records
-from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import make_split
-from temmed.training.module import TimelineModule
-from temmed.training.schedules import constant
 
 SIDE = 12
-#: A trainer that prints nothing and writes nothing.
-_QUIET = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 
 
 def table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> Path:
@@ -127,34 +105,3 @@ def many(mimic: Mimic) -> Mimic:
         for visit, date in enumerate(("21800101", "21800201", "21810101")):
             mimic.study(subject, f"5{number}{9 - visit}", date, report=f"Report {visit} of patient {number}.")
     return mimic
-
-
-@pytest.fixture
-def train_one_step(model_config: Callable[..., dict[str, Any]]) -> Callable[[Timeline], None]:
-    """Opens what was imported again, trains one step on all of it, and asserts that the weights moved."""
-
-    def run(timeline: Timeline) -> None:
-        timeline = Timeline.open(timeline.root)
-        split = make_split(timeline, fractions=(1.0, 0.0, 0.0))
-        fitted = fit(timeline, split, SIDE)
-        records = build_records(timeline, split, "train", fitted)[:3]
-        assert records
-        dataset = SequenceDataset(records, DecodedPixels(ImageSource(timeline), fitted), len(fitted.sources))
-        loader = DataLoader(dataset, batch_size=len(records), collate_fn=Collator())
-        torch.manual_seed(0)
-        tasks = sorted(set(timeline.table("questions")["task"]))
-        module = TimelineModule(
-            model_config("memory_fusion"),
-            fitted.to_dict(),
-            {"tasks": tasks, "dataset": {"fingerprint": timeline.meta.fingerprint}},
-            optimizer=partial(torch.optim.SGD, lr=0.1),
-            scheduler=constant,
-        )
-        before = {name: weight.clone() for name, weight in module.named_parameters()}
-        trainer = pl.Trainer(**_QUIET, max_steps=1, limit_val_batches=0)
-        trainer.fit(module, train_dataloaders=loader)
-        moved = [name for name, weight in module.named_parameters() if not torch.equal(weight, before[name])]
-        assert moved
-        assert all(torch.isfinite(weight).all() for weight in module.parameters())
-
-    return run

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import Mimic, items, picture
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 KEPT = Options(keep_ids=True)
 
@@ -42,7 +40,7 @@ def boxed(row: dict[str, Any], prior: list[list[int]], current: list[list[int]])
     return row | {"prior_bboxes": boxes(prior), "current_bboxes": boxes(current)}
 
 
-def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]) -> None:
+def test_round_trip(tmp_path: Path, importing: Importing, trained: Training) -> None:
     forms = ("Stable", "worsened", "IMPROVING", "New", "resolving")
     rows = [pair(f"patient{n}", form) for n, form in enumerate(forms)]
     source = write(tmp_path / "cxt", *rows)
@@ -57,7 +55,7 @@ def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callab
     assert boxes["finding_id"].nunique() == 2
     assert boxes["finding_id"].iloc[0] == timeline.table("questions")["finding_id"].iloc[0]
     assert any("1 boxes have no area" in note for note in outcome.plan.notes)
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_pairs_of_one_patient_and_of_two_archives(tmp_path: Path, planning: Planning) -> None:

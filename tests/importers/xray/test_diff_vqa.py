@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import Mimic, table
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 COLUMNS = ("study_id", "subject_id", "ref_id", "question_type", "question", "answer", "split")
 
@@ -30,9 +28,7 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
     return table(folder / "mimic_pair_questions.csv", rows, COLUMNS)
 
 
-def test_round_trip(
-    many: Mimic, tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]
-) -> None:
+def test_round_trip(many: Mimic, tmp_path: Path, importing: Importing, trained: Training) -> None:
     rows = [
         row
         for n, split in enumerate(("train", "val", "test"))
@@ -46,7 +42,7 @@ def test_round_trip(
     questions = timeline.table("questions")
     assert questions.groupby("task").size().to_dict() == {"choice": 3, "difference": 3, "open": 3}
     assert sorted(row["subset"] for row in outcome.plan.splits["official"]) == ["test", "train", "val"]
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_pairs_reversed_in_time(many: Mimic, tmp_path: Path, planning: Planning) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import Mimic, table
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 SILVER = "silver_dataset/scene_tabular/comparison_relations_tabular.txt"
 GOLD = "gold_dataset/gold_object_comparison_with_coordinates.txt"
@@ -48,9 +46,7 @@ def silver(folder: Path, *rows: dict[str, Any], **splits: list[str]) -> Path:
     return folder
 
 
-def test_round_trip_of_silver(
-    many: Mimic, tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]
-) -> None:
+def test_round_trip_of_silver(many: Mimic, tmp_path: Path, importing: Importing, trained: Training) -> None:
     rows = [relation(f"5{n}8", f"5{n}9", verdict) for n, verdict in enumerate(("improved", "no change", "worsened"))]
     source = silver(tmp_path / "ci", *rows, train=["d508"], valid=["d518"], test=["d528"])
     timeline, outcome = importing("imagenome", source, Options(images=many.write()))
@@ -62,7 +58,7 @@ def test_round_trip_of_silver(
     assert len(timeline.table("boxes")) == 6
     subsets = [row["subset"] for row in outcome.plan.splits["official"]]
     assert sorted(subsets) == ["test", "train", "val"]
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_silver_questions_and_statements(many: Mimic, tmp_path: Path, planning: Planning) -> None:
@@ -121,7 +117,7 @@ def test_rows_that_cannot_be_used(many: Mimic, tmp_path: Path, planning: Plannin
         assert reason in notes
 
 
-def test_gold(many: Mimic, tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]) -> None:
+def test_gold(many: Mimic, tmp_path: Path, importing: Importing, trained: Training) -> None:
     rows = [
         relation("508", "509", "improved;;comparison|yes|improved")
         | {"current_image_id": "d508.dcm", "previous_image_id": "d509.dcm"},
@@ -136,7 +132,7 @@ def test_gold(many: Mimic, tmp_path: Path, importing: Importing, train_one_step:
     ]
     assert sorted(questions["answer"]) == ["improved", "no change", "no change"]
     assert {row["subset"] for row in outcome.plan.splits["official"]} == {"test"}
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_what_is_refused(many: Mimic, tmp_path: Path, planning: Planning) -> None:

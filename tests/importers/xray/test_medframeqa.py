@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import items, picture
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 
 
@@ -45,7 +43,7 @@ def frames(folder: Path, *names: str) -> list[str]:
     return [f"MedFrameQA/images/{name}" for name in names]
 
 
-def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]) -> None:
+def test_round_trip(tmp_path: Path, importing: Importing, trained: Training) -> None:
     images = tmp_path / "frames"
     rows = [
         item(1, frames(images, "a.png", "b.png")),
@@ -72,7 +70,7 @@ def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callab
         "answer": "B",
     }
     assert {row["subset"] for row in outcome.plan.splits["official"]} == {"test"}
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_frames_inside_the_table_are_unpacked(tmp_path: Path, planning: Planning) -> None:

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import items, picture
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 
 
@@ -33,7 +31,7 @@ def write(folder: Path, name: str, *rows: dict[str, Any]) -> Path:
     return folder
 
 
-def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]) -> None:
+def test_round_trip(tmp_path: Path, importing: Importing, trained: Training) -> None:
     source = write(
         tmp_path / "sg",
         "Registered_Diff",
@@ -56,7 +54,7 @@ def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callab
         "multi_view_0": [40, 30],
     }
     assert any("row 2 of Registered_Diff.json is left out: its box has no area" in note for note in outcome.plan.notes)
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import Mimic, items
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 CHOICES = {"A": "T1 → T2", "B": "T2 → T3", "C": "T1, T5", "D": "T4 → T5", "E": "There is no such event."}
 
@@ -43,9 +41,7 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
     return items(folder / "micxr_test.jsonl", rows)
 
 
-def test_round_trip(
-    five: Mimic, tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]
-) -> None:
+def test_round_trip(five: Mimic, tmp_path: Path, importing: Importing, trained: Training) -> None:
     # The same question may come with other choices.
     other = {letter: f"{text}." for letter, text in CHOICES.items()}
     path = write(tmp_path / "mi", item("q1"), item("q2", answer="E", choices=other), item("q3", patient=1, group="GTS"))
@@ -60,7 +56,7 @@ def test_round_trip(
     lines = (timeline.root / "source" / "items.jsonl").read_text().splitlines()
     assert [json.loads(line)["answer"] for line in lines] == ["B", "E", "B"]
     assert json.loads(lines[0])["choices"] == CHOICES
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_evidence_is_where_the_item_says(five: Mimic, tmp_path: Path, planning: Planning) -> None:

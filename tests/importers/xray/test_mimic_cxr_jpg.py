@@ -10,14 +10,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 from temmed.timelines.splits import load_split
 
+from ..conftest import Importing, Training
 from .conftest import Mimic, table
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 KEPT = Options(keep_ids=True)
 
@@ -27,7 +25,7 @@ def label(mimic: Mimic, *rows: dict[str, Any]) -> None:
     table(mimic.root / "mimic-cxr-2.0.0-chexpert.csv.gz", rows, columns)
 
 
-def test_round_trip(many: Mimic, importing: Importing, train_one_step: Callable[[Timeline], None]) -> None:
+def test_round_trip(many: Mimic, importing: Importing, trained: Training) -> None:
     label(
         many,
         *[
@@ -44,7 +42,7 @@ def test_round_trip(many: Mimic, importing: Importing, train_one_step: Callable[
     # Newer studies have smaller numbers here: an order by number would be the reverse.
     assert sorted(timeline.table("reports")["text"])[:3] == [f"Report 0 of patient {number}." for number in range(3)]
     assert not timeline.table("patients")["patient_id"].str.startswith("1000").any()
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_order_is_by_date_and_time_with_leading_zeros_lost(mimic: Mimic, planning: Planning) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import Mimic, table
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 FINDINGS = ("consolidation", "pleural_effusion", "pneumonia", "pneumothorax", "edema")
 COLUMNS = [
@@ -40,9 +38,7 @@ def labelled(folder: Path, *rows: dict[str, Any], columns: list[str] = COLUMNS) 
     return table(folder / "MS_CXR_T_temporal_image_classification_v1.0.0.csv", rows, columns)
 
 
-def test_round_trip(
-    many: Mimic, tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]
-) -> None:
+def test_round_trip(many: Mimic, tmp_path: Path, importing: Importing, trained: Training) -> None:
     rows = [pair(f"1000000{n}", f"5{n}8", f"5{n}9", edema="stable", pneumonia="worsening") for n in range(3)]
     labelled(tmp_path / "ms", *rows)
     timeline, outcome = importing("ms-cxr-t", tmp_path / "ms", Options(images=many.write()))
@@ -53,7 +49,7 @@ def test_round_trip(
     # Studies that no pair names are left out: two of three visits.
     assert len(timeline.table("timepoints")) == 6
     assert {row["subset"] for row in outcome.plan.splits["mimic"]} == {"train"}
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_labels_pairs_and_prompts(many: Mimic, tmp_path: Path, planning: Planning) -> None:

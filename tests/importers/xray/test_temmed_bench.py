@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from temmed.errors import InputError
-from temmed.timelines.folder import Timeline
-from temmed.timelines.importers.build import Outcome
 from temmed.timelines.importers.plan import Options, Plan
 
+from ..conftest import Importing, Training
 from .conftest import items, picture, table
 
-Importing = Callable[..., tuple[Timeline, Outcome]]
 Planning = Callable[..., Plan]
 KEPT = Options(keep_ids=True)
 TEST, FINAL = "TestSet_VQA_ReportGeneration.json", "TestSet_VQA_ReportGeneration_Final.json"
@@ -61,7 +59,7 @@ def archive(folder: Path, *rows: tuple[str, int, str]) -> None:
     table(folder / "df_chexpert_plus_240401.csv", found)
 
 
-def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callable[[Timeline], None]) -> None:
+def test_round_trip(tmp_path: Path, importing: Importing, trained: Training) -> None:
     tests = [pair(number, condition_changes_report=f"Change {number}.") for number in range(3)]
     corpus = [pair(number, split="train", condition_changes_report="Seen.") for number in (7, 2)]
     source = write(
@@ -88,7 +86,7 @@ def test_round_trip(tmp_path: Path, importing: Importing, train_one_step: Callab
     reports = [json.loads(line) for line in (timeline.root / "source" / "reports.jsonl").read_text().splitlines()]
     assert [row["id"] for row in reports] == [0, 1, 2]
     assert {row["report_id"] for row in reports} <= set(timeline.table("reports")["report_id"])
-    train_one_step(timeline)
+    assert trained(timeline)[0] == len(timeline.table("questions"))
 
 
 def test_positions_are_historical_then_current(tmp_path: Path, planning: Planning) -> None:

@@ -1,0 +1,1 @@
+"""What is computed once and kept: decoded images, features of a frozen backbone."""

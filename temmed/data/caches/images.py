@@ -1,0 +1,359 @@
+"""Decoded images, kept in mapped files in the number type of the source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from temmed.data.caches.building import divide, no_space, open_or_build, read_part, write_part
+from temmed.data.caches.digests import FileState, ImageState, image_states
+from temmed.data.caches.entry import FORMAT, Entry, Slab
+from temmed.data.fitted import Fitted
+from temmed.data.images import DecodedPixels, ImageSource
+from temmed.data.pixels import Pixels, PixelStack
+from temmed.data.preparation import Preparation
+from temmed.errors import InputError
+from temmed.processes import map_in_processes, processors
+from temmed.timelines import tables as table_io
+from temmed.timelines.folder import Timeline
+
+CacheImages = Literal["auto", "always", "never"]
+
+_LOG = logging.getLogger(__name__)
+#: Raise it when the readers or what follows them give other pixels than before.
+_DECODING = 1
+#: Libraries that decode or resize; another version may give other pixels.
+_LIBRARIES = (
+    "av",
+    "nibabel",
+    "numpy",
+    "pillow",
+    "pydicom",
+    "pylibjpeg",
+    "pylibjpeg-libjpeg",
+    "pylibjpeg-openjpeg",
+    "torch",
+)
+#: Sequences that are decoded to estimate the size of a cache and the time it takes.
+_SAMPLE = 8
+#: Work of fewer seconds is done sooner in one process than other processes start.
+_WORTH_PROCESSES = 10.0
+#: Part of the estimated size that must be free besides.
+_MARGIN = 0.02
+
+
+class CachedPixels:
+    """Images from an entry of the cache, see `temmed.data.pixels.Pixels`.
+
+    Args:
+        entry: of kind ``images``.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+    def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
+        """The images of some positions of a sequence; their array is a view of the mapped file."""
+        entry = self.entry
+        number = entry.numbers[sequence_id]
+        rows = entry.rows(number, positions)
+        return PixelStack(entry.array(number), rows, entry.layout(number).columns, entry.mask(number, rows))
+
+
+def image_key(timeline: Timeline, fitted: Fitted, states: dict[str, ImageState]) -> str:
+    """A key that changes with the bytes of any image, with what is made of them, and with what reads them.
+
+    Equal folders have equal keys, wherever they lie.
+
+    Args:
+        timeline: the images and sequences tables.
+        fitted: which sources there are, and the size.
+        states: of the image files, from `image_states`.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    images = timeline.table("images")
+    # The reader is chosen by the end of the name.
+    content = {path: f"{''.join(Path(path).suffixes[-2:]).lower()} {state.digest}" for path, state in states.items()}
+    images = images.assign(path=images["path"].map(content).astype("str"))
+    sequences = timeline.table("sequences")[["sequence_id", "modality", "spatial_dims"]]
+    made = {
+        "format": FORMAT,
+        "decoding": _DECODING,
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "sources": fitted.to_dict()["sources"],
+        "preparation": fitted.preparation.key(),
+        "sequences": sequences.to_numpy().tolist(),
+    }
+    digest.update(table_io.digest(images, "images"))
+    digest.update(json.dumps(made, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def open_pixels(
+    timeline: Timeline, fitted: Fitted, cache: Path | None, mode: CacheImages = "auto", once: bool = False
+) -> Pixels:
+    """Where the pixels of a timeline are best taken from: a cache, built if need be, or the files.
+
+    Args:
+        timeline: the data.
+        fitted: sources and image size.
+        cache: the folder of all caches; ``None`` for the files.
+        mode: ``always`` or ``never`` build a cache; ``auto`` where it is worth while: not for uncompressed arrays that
+            have their size already.
+        once: every image is read once or not at all, so that nothing is built; what is there is used.
+
+    Raises:
+        InputError: images cannot be read, or there is no space for a cache.
+    """
+    decoded = DecodedPixels(ImageSource(timeline, fitted.windows), fitted)
+    if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, decoded)):
+        return decoded
+    memo = _memo(cache, timeline)
+    if once and not memo.exists():
+        return decoded
+    states = image_states(timeline.root, sorted(set(timeline.table("images")["path"])), memo)
+    target = cache / "images" / image_key(timeline, fitted, states)
+    if once and not target.exists():
+        return decoded
+    return build_images(target, timeline, decoded, states)
+
+
+def build_images(
+    target: Path,
+    timeline: Timeline,
+    decoded: DecodedPixels,
+    states: dict[str, ImageState],
+    workers: int | None = None,
+) -> CachedPixels:
+    """Decode all images of a timeline into an entry, unless it is there.
+
+    One process builds it; others that want the same wait for it.
+
+    Args:
+        target: named by `image_key`.
+        timeline: the data.
+        decoded: gives the pixels.
+        states: of the image files.
+        workers: processes that decode; by default one for each processor, if there is work for them.
+
+    Raises:
+        InputError: images cannot be read, or there is no space.
+    """
+
+    def build(staging: Path) -> dict[str, Any]:
+        _Build(staging, timeline, decoded, states).run(workers)
+        return {
+            "kind": "images",
+            "made_from": {
+                "dataset": timeline.meta.name,
+                "root": str(timeline.root.absolute()),
+                "size": list(decoded.spatial),
+                "images": len(timeline.table("images")),
+            },
+        }
+
+    return CachedPixels(open_or_build(target, build))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A part to be decoded, with what a worker needs for it alone."""
+
+    staging: Path
+    number: int
+    decoded: DecodedPixels
+    sequences: tuple[str, ...]
+    files: tuple[FileState, ...]
+
+
+class _UnreadableError(Exception):
+    """Leaves a part unwritten.
+
+    Args:
+        problems: why.
+    """
+
+    def __init__(self, problems: list[InputError]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+
+def _decode_part(job: _Job) -> list[InputError]:
+    """Write a part. If images of it cannot be read, it is not written, and all that are unreadable are told."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # there is a process for each processor
+    try:
+        write_part(job.staging, job.number, _slabs(job))
+    except _UnreadableError as error:
+        return error.problems
+    return []
+
+
+def _slabs(job: _Job) -> Iterator[Slab]:
+    problems: list[InputError] = []
+    for sequence in job.sequences:
+        try:
+            slab = _slab(job.decoded, sequence)
+        except InputError as error:
+            problems.append(error)
+            continue
+        if not problems:
+            yield slab
+    for file in job.files:
+        try:
+            file.check()
+        except InputError as error:
+            problems.append(error)
+    if problems:
+        raise _UnreadableError(problems)
+
+
+def _slab(decoded: DecodedPixels, sequence: str) -> Slab:
+    positions = decoded.images.source.positions(sequence)
+    stack = decoded.stack(sequence, positions)
+    return Slab(sequence, positions, compact(stack.array[stack.rows]), stack.columns, stack.mask)
+
+
+def compact(array: NDArray) -> NDArray:
+    """The same values in 16 bits where these hold them: Hounsfield units, which readers give as float32."""
+    if array.dtype.kind != "f" or not array.size:
+        return array
+    low, high = array.min(), array.max()
+    for kind in (np.int16, np.uint16):
+        # Comparisons with NaN are false, so that it stays what it is.
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            whole = array.astype(kind)
+            return whole if np.array_equal(whole, array) else array
+    return array
+
+
+class _Build:
+    """The work of building an entry.
+
+    Args:
+        staging: where it is written.
+        timeline: the data.
+        decoded: gives the pixels.
+        states: of the image files.
+    """
+
+    def __init__(
+        self, staging: Path, timeline: Timeline, decoded: DecodedPixels, states: Mapping[str, ImageState]
+    ) -> None:
+        self.staging, self.decoded, self.states = staging, decoded, states
+        images = timeline.table("images")
+        grouped = images.drop_duplicates(["sequence_id", "position"]).groupby("sequence_id")["position"]
+        self.sequences: dict[str, list[int]] = {str(key): group.tolist() for key, group in grouped}
+        self.paths = {str(key): set(group) for key, group in images.groupby("sequence_id")["path"]}
+        # Two bytes a pixel: parts need not be of equal size, but the same each time.
+        self.parts = divide(self.sequences, 2 * math.prod(decoded.spatial) * decoded.sources)
+
+    def run(self, workers: int | None) -> None:
+        """Write all parts that are not there.
+
+        Raises:
+            InputError: images cannot be read, or there is no space.
+        """
+        missing = [n for n in range(len(self.parts)) if read_part(self.staging, n) is None]
+        if not missing:
+            return
+        count = sum(len(self.sequences[key]) for n in missing for key in self.parts[n])
+        size, seconds = self._estimate()
+        self._check_space(size * count)
+        told = f"Image cache: {count:,} time points, about {as_bytes(size * count)}, in {self.staging.parent}"
+        _LOG.info("%s%s.", told, "" if len(missing) == len(self.parts) else " (the others are there already)")
+        if workers is None:
+            workers = processors() if seconds * count > _WORTH_PROCESSES else 1
+        problems: list[InputError] = []
+        results = map_in_processes(_decode_part, [self._job(n) for n in missing], min(workers, len(missing)))
+        with closing(results), tqdm(total=count, desc="Image cache", unit="img", disable=None, leave=False) as bar:
+            for number, found in zip(missing, results, strict=True):
+                problems += found
+                bar.update(sum(len(self.sequences[key]) for key in self.parts[number]))
+        if problems:
+            raise _joined(problems)
+
+    def _job(self, number: int) -> _Job:
+        sequences = self.parts[number]
+        files = {file.path: file for key in sequences for path in self.paths[key] for file in self.states[path].files}
+        return _Job(self.staging, number, self.decoded.only(sequences), tuple(sequences), tuple(files.values()))
+
+    def _estimate(self) -> tuple[float, float]:
+        """Bytes and seconds that a time point takes, from a few sequences."""
+        ids = list(self.sequences)
+        positions, size, started = 0, 0, time.perf_counter()
+        for sequence in ids[:: math.ceil(len(ids) / _SAMPLE)]:
+            try:
+                slab = _slab(self.decoded, sequence)
+            except InputError:
+                continue  # told with all others that are unreadable, after the build
+            positions, size = positions + len(slab.positions), size + slab.array.nbytes
+        return size / max(positions, 1), (time.perf_counter() - started) / max(positions, 1)
+
+    def _check_space(self, size: float) -> None:
+        free = shutil.disk_usage(self.staging).free
+        if size * (1 + _MARGIN) > free:
+            raise no_space(f"{as_bytes(size)} for a cache of the images", f"{as_bytes(free)} free", self.staging.parent)
+
+
+def as_bytes(size: float) -> str:
+    """A number of bytes, readable.
+
+    >>> as_bytes(1_234_567), as_bytes(999)
+    ('1.2 MB', '999 B')
+    """
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(int(math.log(max(size, 1), 1000)), len(units) - 1)
+    return f"{size / 1000**power:.{1 if power else 0}f} {units[power]}"
+
+
+def _joined(problems: list[InputError]) -> InputError:
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    others = "; ".join(dict.fromkeys(problem.where for problem in problems[1:6]))
+    more = f"{others}; …" if len(problems) > 6 else others
+    return InputError(
+        first.expected, f"{first.found}, and {len(problems) - 1:,} other problems ({more})", first.where, first.remedy
+    )
+
+
+def _memo(cache: Path, timeline: Timeline) -> Path:
+    name = hashlib.blake2b(str(timeline.root.resolve()).encode(), digest_size=16).hexdigest()
+    return cache / "file-digests" / f"{name}.parquet"
+
+
+def _is_plain(timeline: Timeline, decoded: DecodedPixels) -> bool:
+    """Whether the files are uncompressed arrays just as they are wanted, as far as the first shows."""
+    steps = decoded.images.preparation
+    if replace(steps, size=None) != Preparation():
+        return False
+    images = timeline.table("images")
+    if not images["path"].str.lower().str.endswith(".npy").all():
+        return False
+    first = images.iloc[0]
+    found = decoded.images.source.read(first["sequence_id"], {int(first["position"])}).values()
+    return all(steps.size in (None, image.shape) for images in found for image in images.values())
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "absent"
