@@ -1,7 +1,7 @@
-"""Follow-ups moved onto the first visit, by SimpleITK (the extra ``registration``), and only where that is an improvement.
+"""Follow-ups moved onto the first visit, by SimpleITK (the extra ``registration``), where that is an improvement.
 
-Mattes mutual information (2003) is climbed from coarse to fine, from where the middles of both images meet. What is found
-is judged by another measure than the one that was climbed, and by how far it moves the image.
+Mattes mutual information (2003) is climbed from coarse to fine, from where the middles of both images meet. What is
+found is judged at full resolution and over all that both images show, and by how far it moves the image.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COARSEST = 12
 #: Bounds of what is believed: degrees, share of the largest side, factor along any direction, share of the first visit.
 _MOST_ROTATION, _MOST_SHIFT, _MOST_SCALE, _LEAST_OVERLAP = 30.0, 0.25, 1.25, 0.6
 #: The similarity must grow by this share, and reach this multiple of what misplaced images have.
-_LEAST_GAIN, _LEAST_OVER_CHANCE = 0.01, 1.25
+_LEAST_GAIN, _LEAST_OVER_CHANCE = 0.01, 2.5
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,9 @@ def _search(fixed: NDArray, moving: NDArray, how: How, spacings: tuple[Sequence[
             whole.SetMatrix(found.GetMatrix())
             whole.SetTranslation(found.GetTranslation())
             found = _climb(target, image, whole)
-    except RuntimeError as error:
-        # The optimiser gives up where images no longer overlap.
-        return _judged(target, image, identity, f"no result ({str(error).strip().splitlines()[-1].strip()[:80]})")
+    except RuntimeError:
+        # So SimpleITK says that the images no longer overlap on the way.
+        return _judged(target, image, identity, "no overlap while searching")
     result = sitk.AffineTransform(dims)
     result.SetMatrix(found.GetMatrix())
     result.SetTranslation(found.GetTranslation())
@@ -252,10 +252,10 @@ def _judged(fixed: SimpleITK.Image, moving: SimpleITK.Image, transform: Any, rea
     scale = float(max(sizes.max(), 1 / max(sizes.min(), 1e-9)))
     sides = [n * step for n, step in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)]
     found = {
-        f"turned by {rotation:.0f} degrees": rotation > _MOST_ROTATION or np.linalg.det(matrix) <= 0,
-        f"shifted by {math.hypot(*shift):.0f}": math.hypot(*shift) > _MOST_SHIFT * max(sides),
-        f"scaled by {scale:.2f}": scale > _MOST_SCALE,
-        f"an overlap of {overlap:.0%}": overlap < _LEAST_OVERLAP,
+        "turned too far": rotation > _MOST_ROTATION or np.linalg.det(matrix) <= 0,
+        "shifted too far": math.hypot(*shift) > _MOST_SHIFT * max(sides),
+        "scaled too far": scale > _MOST_SCALE,
+        "too little overlap": overlap < _LEAST_OVERLAP,
         "no likeness beyond chance": after < _LEAST_OVER_CHANCE * chance,
         "no gain": after < (1 + _LEAST_GAIN) * before,
     }

@@ -121,7 +121,7 @@ def open_pixels(
     Raises:
         InputError: images cannot be read, or there is no space for a cache.
     """
-    decoded = DecodedPixels(ImageSource(timeline, fitted.windows), fitted)
+    decoded = DecodedPixels(ImageSource(timeline, fitted.windows), fitted, cache and cache / "registration")
     if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, decoded)):
         return decoded
     memo = _memo(cache, timeline)
