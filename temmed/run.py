@@ -32,6 +32,8 @@ from temmed.data.datamodule import (
     no_questions,
     require_questions,
 )
+from temmed.data.followups import register_timeline
+from temmed.data.images import ImageSource
 from temmed.errors import InputError
 from temmed.evaluation.scoring import Metrics, score, write_metrics
 from temmed.files import atomic_write
@@ -88,7 +90,8 @@ def _train(config: DictConfig) -> dict[str, float]:
     if not timeline.has("questions"):
         raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
-    fitted = fit(timeline, split, settings.size, settings.windows, settings.steps)
+    motions = _register(timeline, settings.register, config)
+    fitted = fit(timeline, split, settings.size, settings.windows, settings.steps, motions)
     if settings.cache_features and fitted.native:
         raise InputError(
             "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."
@@ -153,6 +156,14 @@ def _train(config: DictConfig) -> dict[str, float]:
             places |= {"All scores": folder / "metrics.json", "Next": f"temmed compare {shortened(folder.parent)}"}
         print_places(places)
     return logged
+
+
+def _register(timeline: Timeline, how: str | None, config: DictConfig) -> Path:
+    """Find how follow-ups are moved onto the first visit, if they are; the folder where it is kept."""
+    folder = Path(config.paths.cache) / "registration"
+    if how is not None:
+        register_timeline(timeline, ImageSource(timeline), how, folder)
+    return folder
 
 
 def _measure(config: DictConfig) -> dict[str, float]:
@@ -245,6 +256,7 @@ def judge(
     config: DictConfig,
 ) -> Metrics:
     """Predict a subset from pixels, write ``predictions/SUBSET`` and ``metrics.json``, and print the main scores."""
+    _register(timeline, module.fitted.preparation.register, config)
     data = TimelineDataModule(timeline, split, settings, module.fitted, cache=Path(config.paths.cache), once=True)
     bare = {name: config.trainer[name] for name in ("accelerator", "precision", "enable_progress_bar")}
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)

@@ -121,6 +121,7 @@ def fit(
     size: int | Sequence[int] | None,
     windows: Mapping[str, Any] | None = None,
     steps: Preparation | None = None,
+    motions: Path | None = None,
 ) -> Fitted:
     """Fit vocabulary, channels, normalisation and the scale of values to the train subset.
 
@@ -131,6 +132,7 @@ def fit(
             sequence its own.
         windows: for a modality, the windows that become channels.
         steps: what else images go through; its own size is not looked at.
+        motions: a folder that keeps how follow-ups are moved onto the first visit.
 
     Raises:
         InputError: the train subset has no images, or they do not allow the steps.
@@ -155,10 +157,10 @@ def fit(
             "images in the train subset", "none", str(source.root), "Check the images table and the split."
         )
     steps = replace(steps or Preparation(), size=None)
-    first = PreparedImages(source, steps).size(imaged[0])
+    first = PreparedImages(source, steps, motions).size(imaged[0])
     if size is not None:
         steps = replace(steps, size=_given_size(size, first, steps))
-    moments = _look_at_images(PreparedImages(source, steps), {key: last[key] for key in imaged})
+    moments = _look_at_images(PreparedImages(source, steps, motions), {key: last[key] for key in imaged})
     sources = sorted(key for key in moments if isinstance(key, Source))
     mean, deviation = _normalisation([moments[name] for name in sorted({n for s in sources for n, _ in s.channels})])
     return Fitted(

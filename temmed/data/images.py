@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from temmed.data.fitted import Fitted, Source
+from temmed.data.followups import FollowUps, Place
 from temmed.data.pixels import PixelStack
 from temmed.data.preparation import Preparation
 from temmed.data.resampling import cut_or_pad, resample, resize, spread_slices
@@ -42,7 +43,7 @@ class ImageSource:
         dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
         self._dims = dims.astype(int).to_dict()
         self._rows: dict[str, list[tuple[int, str, str, int | None]]] = {}
-        self._spacings: dict[tuple[Path, int], tuple[float, ...]] = {}
+        self._spacings: dict[tuple[Path, int], tuple[float, ...] | None] = {}
         frames = [None if frame != frame or frame is None else int(frame) for frame in images["frame"].astype(float)]
         rows = zip(images["sequence_id"], images["position"], images["channel"], images["path"], frames, strict=True)
         for sequence, position, channel, path, frame in rows:
@@ -103,27 +104,21 @@ class ImageSource:
         """Dimensions of the images of a sequence."""
         return self._dims[sequence_id]
 
-    def spacing(self, sequence_id: str, position: int, kind: Source) -> tuple[float, ...]:
-        """Millimetres between the pixels of an image along its axes, as its file's header tells.
-
-        Raises:
-            InputError: it does not.
-        """
-        channels = (kind.channel, kind.channel.rpartition(".")[0])  # the second, of a colour image
-        path = next(row[2] for row in self._rows[sequence_id] if row[0] == position and row[1] in channels)
-        file, dims = image_path(self.root, path), self._dims[sequence_id]
+    def spacing(self, sequence_id: str, position: int, kind: Source) -> tuple[float, ...] | None:
+        """Millimetres between the pixels of an image along its axes, if its file's header tells."""
+        file, dims = self.file(sequence_id, position, kind), self._dims[sequence_id]
         if (file, dims) not in self._spacings:
             affine = affine_of(file)
             spacing = () if affine is None else spacing_of(affine, dims)
-            if not spacing or not all(0 < step < np.inf for step in spacing):
-                raise InputError(
-                    "a header that says how many millimetres lie between pixels",
-                    " × ".join(map(str, spacing)) or "none",
-                    str(file),
-                    "Set data.spacing=null, or import files that say so: NIfTI, or DICOM with PixelSpacing.",
-                )
-            self._spacings[file, dims] = spacing
+            told = bool(spacing) and all(0 < step < np.inf for step in spacing)
+            self._spacings[file, dims] = spacing if told else None
         return self._spacings[file, dims]
+
+    def file(self, sequence_id: str, position: int, kind: Source) -> Path:
+        """The file of an image."""
+        channels = (kind.channel, kind.channel.rpartition(".")[0])  # the second, of a colour image
+        path = next(row[2] for row in self._rows[sequence_id] if row[0] == position and row[1] in channels)
+        return image_path(self.root, path)
 
 
 class PreparedImages:
@@ -132,17 +127,21 @@ class PreparedImages:
     Args:
         source: reads the images.
         preparation: the steps.
+        motions: a folder that keeps how follow-ups are moved onto the first visit.
     """
 
-    def __init__(self, source: ImageSource, preparation: Preparation) -> None:
-        self.source, self.preparation = source, preparation
+    def __init__(self, source: ImageSource, preparation: Preparation, motions: Path | None = None) -> None:
+        self.source, self.preparation, self.motions = source, preparation, motions
+        how = preparation.register
+        self._follow_ups = None if how is None else FollowUps(source, how, motions)
         self._sizes: dict[str, tuple[int, ...]] = {}
 
     def read(self, sequence_id: str, positions: Collection[int] | None = None) -> dict[int, dict[Source, NDArray]]:
         """As `ImageSource.read`; all images of a sequence have one size.
 
         Raises:
-            InputError: a file cannot be read, does not say how large its pixels are, or is no volume to take slices of.
+            InputError: a file cannot be read, does not say how large its pixels are, or is no volume to take slices of;
+                or SimpleITK is needed and not installed.
         """
         size = self.size(sequence_id)
         return {
@@ -171,11 +170,15 @@ class PreparedImages:
 
     def _gridded(self, sequence_id: str, positions: Collection[int] | None) -> dict[int, dict[Source, NDArray]]:
         """Images with the spacing and slices asked for, of the size they have then."""
-        found = self.source.read(sequence_id, positions)
+        grids: dict[Place, Place] = {}
+        if self._follow_ups is None:
+            found = self.source.read(sequence_id, positions)
+        else:
+            found, grids = self._follow_ups.read(sequence_id, positions)
         if self.preparation.spacing is not None:
             found = {
                 position: {
-                    kind: resample(image, self.source.spacing(sequence_id, position, kind), self._spacing(image.ndim))
+                    kind: self._resampled(sequence_id, *grids.get((position, kind), (position, kind)), image)
                     for kind, image in images.items()
                 }
                 for position, images in found.items()
@@ -183,6 +186,17 @@ class PreparedImages:
         if self.preparation.slices is not None:
             found = {position: self._sliced(sequence_id, images) for position, images in found.items()}
         return found
+
+    def _resampled(self, sequence_id: str, position: int, kind: Source, image: NDArray) -> NDArray:
+        wanted, spacing = self._spacing(image.ndim), self.source.spacing(sequence_id, position, kind)
+        if spacing is None:
+            raise InputError(
+                "a header that says how many millimetres lie between pixels",
+                "none",
+                str(self.source.file(sequence_id, position, kind)),
+                "Set data.spacing=null, or import files that say so: NIfTI, or DICOM with PixelSpacing.",
+            )
+        return resample(image, spacing, wanted)
 
     def _spacing(self, dims: int) -> tuple[float, ...]:
         spacing = self.preparation.spacing or ()
@@ -219,10 +233,11 @@ class DecodedPixels:
     Args:
         source: reads the images.
         fitted: sources and preparation.
+        motions: see `PreparedImages`.
     """
 
-    def __init__(self, source: ImageSource, fitted: Fitted) -> None:
-        self.images = PreparedImages(source, fitted.preparation)
+    def __init__(self, source: ImageSource, fitted: Fitted, motions: Path | None = None) -> None:
+        self.images = PreparedImages(source, fitted.preparation, motions)
         #: Size of the images; of the first one if each sequence keeps its own.
         self.spatial = fitted.spatial
         self._columns = {source: n for n, source in enumerate(fitted.sources)}

@@ -42,8 +42,17 @@ class Preparation:
         return cls(**{name: _plain(saved[name]) for name in known})
 
     def key(self) -> str:
-        """A name that two preparations share only if they give the same pixels."""
-        text = json.dumps([_VERSION, self.to_dict()], sort_keys=True)
+        """A name that two preparations share only if they give the same pixels.
+
+        Raises:
+            InputError: images are to be registered, and SimpleITK is not installed.
+        """
+        used: list[Any] = [_VERSION, self.to_dict()]
+        if self.register is not None:
+            from temmed.data import registration
+
+            used += [registration.VERSION, registration.require_simpleitk()]
+        text = json.dumps(used, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from temmed.data.caches.features import FeatureStore
 
 from temmed.config.paths import conf_dir
 from temmed.data.augment import Augmentation

@@ -123,7 +123,8 @@ def open_pixels(
         InputError: images cannot be read, or there is no space for a cache.
     """
     source = ImageSource(timeline, fitted.windows)
-    decoded = DecodedPixels(source, fitted)
+    motions = cache and cache / "registration"
+    decoded = DecodedPixels(source, fitted, motions)
     if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, source, fitted)):
         return decoded
     if once and not _memo(cache, timeline).exists():
@@ -132,7 +133,7 @@ def open_pixels(
     target = cache / "images" / image_key(timeline, fitted, states)
     if once and not target.exists():
         return decoded
-    return build_images(target, timeline, fitted, states)
+    return build_images(target, timeline, fitted, states, motions=motions)
 
 
 def read_states(timeline: Timeline, cache: Path) -> dict[str, ImageState]:
@@ -145,7 +146,12 @@ def read_states(timeline: Timeline, cache: Path) -> dict[str, ImageState]:
 
 
 def build_images(
-    target: Path, timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageState], workers: int | None = None
+    target: Path,
+    timeline: Timeline,
+    fitted: Fitted,
+    states: Mapping[str, ImageState],
+    workers: int | None = None,
+    motions: Path | None = None,
 ) -> CachedPixels:
     """Decode all images of a timeline into an entry, unless it is there.
 
@@ -157,13 +163,14 @@ def build_images(
         fitted: sources and image size.
         states: of the image files.
         workers: processes that decode; by default one for each processor, if there is work for them.
+        motions: a folder that keeps how follow-ups are moved onto the first visit.
 
     Raises:
         InputError: images cannot be read, or there is no space.
     """
 
     def build(staging: Path) -> dict[str, Any]:
-        _Build(staging, timeline, fitted, states).run(workers)
+        _Build(staging, timeline, fitted, states, motions).run(workers)
         return {
             "kind": "images",
             "made_from": {
@@ -185,6 +192,7 @@ class _Job:
     number: int
     source: ImageSource
     fitted: Fitted
+    motions: Path | None
     sequences: tuple[str, ...]
     files: tuple[FileState, ...]
 
@@ -214,7 +222,7 @@ def _decode_part(job: _Job) -> list[InputError]:
 
 def _slabs(job: _Job) -> Iterator[Slab]:
     problems: list[InputError] = []
-    decoded = DecodedPixels(job.source, job.fitted)
+    decoded = DecodedPixels(job.source, job.fitted, job.motions)
     for sequence in job.sequences:
         try:
             slab = _slab(decoded, sequence, job.source.positions(sequence))
@@ -260,8 +268,15 @@ class _Build:
         states: of the image files.
     """
 
-    def __init__(self, staging: Path, timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageState]) -> None:
-        self.staging, self.fitted = staging, fitted
+    def __init__(
+        self,
+        staging: Path,
+        timeline: Timeline,
+        fitted: Fitted,
+        states: Mapping[str, ImageState],
+        motions: Path | None,
+    ) -> None:
+        self.staging, self.fitted, self.motions = staging, fitted, motions
         self.source = ImageSource(timeline, fitted.windows)
         self.sequences = imaged_positions(timeline)
         self.files = files_by_sequence(timeline, states)
@@ -296,11 +311,12 @@ class _Build:
     def _job(self, number: int) -> _Job:
         sequences = self.parts[number]
         files = tuple(file for key in sequences for file in self.files[key])
-        return _Job(self.staging, number, self.source.only(sequences), self.fitted, tuple(sequences), files)
+        part = self.source.only(sequences)
+        return _Job(self.staging, number, part, self.fitted, self.motions, tuple(sequences), files)
 
     def _estimate(self) -> tuple[float, float]:
         """Bytes and seconds that a time point takes, from a few sequences."""
-        decoded, ids = DecodedPixels(self.source, self.fitted), list(self.sequences)
+        decoded, ids = DecodedPixels(self.source, self.fitted, self.motions), list(self.sequences)
         positions, size, started = 0, 0, time.perf_counter()
         for sequence in ids[:: math.ceil(len(ids) / _SAMPLE)]:
             try:
