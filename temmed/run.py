@@ -90,7 +90,11 @@ def _train(config: DictConfig) -> dict[str, float]:
     model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {
-        "dataset": {"name": timeline.meta.name, "fingerprint": timeline.meta.fingerprint, "root": str(timeline.root)},
+        "dataset": {
+            "name": timeline.meta.name,
+            "fingerprint": timeline.meta.fingerprint,
+            "root": timeline.files.address,
+        },
         "split": split.record,
         "data": _plain(config.data),
         "tasks": sorted(questions.loc[questions["choices"].notna(), "task"].unique().tolist()),
@@ -200,7 +204,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     settings.batch_size = config.data.batch_size or settings.batch_size
     settings.cache_features, settings.overwrite = False, False
     settings.root = config.data.root or provenance["dataset"]["root"]
-    timeline = Timeline.open(settings.root)
+    timeline = find_timeline(settings, Path(config.paths.cache))
     if config.data.split is not None:
         split = load_named_split(timeline, config.data.split)
     else:

@@ -15,7 +15,6 @@ from temmed.data.fitted import Fitted, Source
 from temmed.data.pixels import PixelStack
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.pixels import read_frames
 from temmed.timelines.validate import image_path
 from temmed.timelines.windows import read_windows
 
@@ -37,6 +36,7 @@ class ImageSource:
         modalities = timeline.table("sequences").set_index("sequence_id")["modality"]
         self._windows = {key: tuple(known[name]) for key, name in modalities.items() if name in known}
         self.root: Path = timeline.root
+        self.files = timeline.files
         dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
         self._dims = dims.astype(int).to_dict()
         self._rows: dict[str, list[tuple[int, str, str, int | None]]] = {}
@@ -67,12 +67,11 @@ class ImageSource:
                 by_file.setdefault(path, []).append((position, channel, frame))
         dims, windows = self._dims[sequence_id], self._windows.get(sequence_id, ())
         for path, rows in by_file.items():
-            file = image_path(self.root, path)
             whole = [row for row in rows if row[2] is None]
             framed = [row for row in rows if row[2] is not None]
-            pixels = [read_frames(file, None)[0]] * len(whole) if whole else []
+            pixels = [self.files.read(sequence_id, path)[0]] * len(whole) if whole else []
             if framed:
-                pixels.extend(read_frames(file, [row[2] for row in framed]))  # type: ignore[misc]
+                pixels.extend(self.files.read(sequence_id, path, [row[2] for row in framed]))  # type: ignore[misc]
             for (position, channel, _), image in zip([*whole, *framed], pixels, strict=True):
                 slot = found.setdefault(position, {})
                 if image.ndim == dims + 1:
@@ -83,7 +82,7 @@ class ImageSource:
                     raise InputError(
                         f"an image of {dims} dimensions, as the sequences table says",
                         f"shape {image.shape}",
-                        str(file),
+                        str(image_path(self.root, path)),
                         "Correct spatial_dims of the sequence, or the file.",
                     )
         return found

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from temmed.data.batch import TimelineBatch, count_items
+from temmed.data.streaming.order import ShardOrder
 
 #: Batches whose items are sorted together, when shuffled.
 _BUCKET = 8
@@ -28,6 +29,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         seed: of the orders.
         rank: of this process; each gets every ``world_size``-th batch.
         world_size: processes; when shuffled, batches are repeated so that all have as many.
+        order: for items that lie in shards: these are read one after the other, and each process reads its own.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        order: ShardOrder | None = None,
     ) -> None:
         self.sizes, self.batch_size, self.shuffle, self.seed = np.asarray(sizes), batch_size, shuffle, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.order = rank, world_size, order
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -53,6 +56,8 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def _shares(self) -> range:
         count = -(-len(self.sizes) // self.batch_size)
+        if self.order is not None:
+            return self.order.share(count, self.rank, self.world_size, even=self.shuffle)
         if self.shuffle:
             count = -(-count // self.world_size) * self.world_size
         return range(self.rank, count, self.world_size)
@@ -60,8 +65,11 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """The batches of this process in the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
-        bucket = self.batch_size * _BUCKET if self.shuffle else len(order)
+        if self.order is not None:
+            order = self.order.items(rng if self.shuffle else None)
+        else:
+            order = rng.permutation(len(self.sizes)) if self.shuffle else np.arange(len(self.sizes))
+        bucket = self.batch_size * _BUCKET if self.shuffle or self.order is not None else len(order)
         batches: list[np.ndarray] = []
         for start in range(0, len(order), bucket):
             part = order[start : start + bucket]
@@ -69,7 +77,9 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
             part = part[np.lexsort(keys.T[::-1])]
             batches.extend(part[k : k + self.batch_size] for k in range(0, len(part), self.batch_size))
         if self.shuffle:
-            batches = [batches[k] for k in rng.permutation(len(batches))]
+            count = len(batches)
+            mixed = rng.permutation(count) if self.order is None else self.order.batches(count, _BUCKET, rng)
+            batches = [batches[k] for k in mixed]
         for number in self._shares():
             yield [(self.epoch, int(index)) for index in batches[number % len(batches)]]
 
