@@ -40,7 +40,7 @@ def _content(folder: Path) -> dict[str, str]:
         ("mri", {}, "none"),
         ("mri", {}, "zstd"),
         ("ultrasound", {"files": "avi"}, "none"),
-        ("ct", {"spatial_dims": 3}, "zstd"),
+        pytest.param("ct", {"spatial_dims": 3}, "zstd", marks=pytest.mark.slow),
         ("mixed", {}, "none"),
     ],
 )
