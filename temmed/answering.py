@@ -15,11 +15,14 @@ import pytorch_lightning as pl
 
 from temmed.data.batch import IGNORE
 from temmed.data.collate import Collator
+from temmed.data.datamodule import DataSettings
 from temmed.data.dataset import Inputs, Reports, SequenceDataset
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Question, Record, build_records
 from temmed.data.samplers import EpochBatchSampler
+from temmed.data.streaming.opening import default_cache, open_timeline
+from temmed.data.streaming.sizes import read_size
 from temmed.data.tokenizer import UNKNOWN, Tokenizer
 from temmed.errors import InputError
 from temmed.predictions.tables import write_predictions
@@ -76,15 +79,16 @@ class Asker:
 
     Args:
         checkpoint: of a training run.
-        root: a timeline folder; it needs no questions.
+        root: a timeline folder, or the folder or URL of one in shards; it needs no questions.
 
     Raises:
         InputError: one of them cannot be used.
     """
 
-    def __init__(self, checkpoint: Path, root: Path) -> None:
+    def __init__(self, checkpoint: Path, root: str | Path) -> None:
         self.module: TimelineModule = load_module(checkpoint)
-        self.timeline = Timeline.open(root)
+        limit = read_size(DataSettings.stream_cache, "data.stream_cache")
+        self.timeline = open_timeline(root, default_cache(), limit)
         self.pixels = DecodedPixels(ImageSource(self.timeline, self.module.fitted.windows), self.module.fitted)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from temmed import __version__
 from temmed.data import cli_cache
+from temmed.data.streaming.cli import shard
 from temmed.errors import InputError
 from temmed.timelines import cli as timelines
 
@@ -56,6 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+timelines.app.command()(shard)
 app.add_typer(timelines.app, name="data")
 app.add_typer(cli_cache.app, name="cache")
 
@@ -87,7 +89,7 @@ if _is_installed("temmed.evaluation.cli"):
 @app.command()
 def predict(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Of a training run.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A timeline folder.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A timeline folder, or shards.", show_default=False)],
     ask: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="A question in your own words.", show_default="the folder's own questions"),

@@ -99,7 +99,11 @@ def _train(config: DictConfig) -> dict[str, float]:
     model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {
-        "dataset": {"name": timeline.meta.name, "fingerprint": timeline.meta.fingerprint, "root": str(timeline.root)},
+        "dataset": {
+            "name": timeline.meta.name,
+            "fingerprint": timeline.meta.fingerprint,
+            "root": timeline.files.address,
+        },
         "split": split.record,
         "data": _plain(config.data),
         "tasks": sorted(questions.loc[questions["choices"].notna(), "task"].unique().tolist()),
@@ -226,7 +230,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
         settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch = config.data.batch_size, None, None
     settings.cache_features, settings.overwrite = False, False
     settings.root = config.data.root or provenance["dataset"]["root"]
-    timeline = Timeline.open(settings.root)
+    timeline = find_timeline(settings, Path(config.paths.cache))
     if config.data.split is not None:
         split = load_named_split(timeline, config.data.split)
     else:

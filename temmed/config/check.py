@@ -136,8 +136,8 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         read_windows(OmegaConf.to_container(value), where)  # type: ignore[arg-type]  # a mapping, by its type
     if rule.exists == "file" and value != rule.word and not Path(value).is_file():
         refuse("an existing file" + (f", or {rule.word}" if rule.word else ""), "Check the path.")
-    if rule.exists == "folder" and not Path(value).is_dir():
-        refuse("an existing folder", "Check the path.")
+    if rule.exists == "folder" and not Path(value).is_dir() and "://" not in value:
+        refuse("an existing folder, or a URL", "Check the path.")
 
 
 def _check_divides(value: float, whole: int, where: str, other: str) -> None:

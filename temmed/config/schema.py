@@ -29,7 +29,7 @@ class Rule:
         pattern: regular expression that the whole text must match.
         meaning: how the pattern is put into words.
         shares: a list of positive numbers, as many as this, that sum to 1.
-        exists: the path must lead to a ``file`` or a ``folder``.
+        exists: the path must lead to a ``file`` or a ``folder``, or be a URL in place of a folder.
         word: what may stand instead of a file.
         divides: the key of a whole number of which the value must be a divisor.
         windows: the value gives windows by modality.
@@ -58,6 +58,8 @@ def rule(**conditions: Any) -> dict[str, Rule]:
 
 #: Names become parts of paths.
 NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._+-]*", "meaning": "letters, digits and . _ + -, and no / or space"}
+#: Numbers of bytes.
+SIZE = {"pattern": r"\d+(\.\d+)? ?([kKmMgGtT]?[bB])?", "meaning": "a number of bytes, such as 64MB or 50GB"}
 
 
 @dataclass
@@ -115,6 +117,7 @@ class DataConfig:
     position_dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
     cache_features: bool = MISSING
     cache_images: str = field(default=MISSING, metadata=rule(choices=("auto", "always", "never")))
+    stream_cache: str = field(default=MISSING, metadata=rule(**SIZE))
 
 
 @dataclass

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from temmed.data.streaming.order import ShardOrder
+
 Indices = NDArray[np.int64]
 #: Batches among which items of like length are mixed, when shuffled.
 _BUCKET = 8
@@ -49,6 +51,7 @@ def plan(
     budget: Budget,
     rng: np.random.Generator | None = None,
     groups: NDArray[np.int64] | None = None,
+    shards: ShardOrder | None = None,
 ) -> list[Indices]:
     """All batches of an epoch: every item once, in as many batches whatever is drawn.
 
@@ -66,11 +69,33 @@ def plan(
         budget: what a batch may hold.
         rng: of the draws; ``None`` for none.
         groups: ``(n,)``; items of different groups share no batch.
+        shards: where the items lie. Batches then stay near their shards: with draws and a bounded number of items, as
+            `ShardOrder` mixes them; else within fixed runs of shards.
     """
-    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
-    parts = [order] if groups is None else [order[groups[order] == group] for group in np.unique(groups)]
-    batches = [batch for part in parts for batch in _cut(part, sizes, budget, rng)]
-    return batches if rng is None else [batches[k] for k in rng.permutation(len(batches))]
+    if shards is not None:
+        order = shards.items(rng)
+    else:
+        order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
+    runs = None if shards is None or (rng is not None and budget.counts_items) else shards.shards // shards.window
+    batches: list[Indices] = []
+    for run in [order] if runs is None else _parts(order, runs, rng):
+        found = [
+            batch
+            for part in ([run] if groups is None else _parts(run, groups, None))
+            for batch in _cut(part, sizes, budget, rng)
+        ]
+        if rng is not None:
+            near = shards is not None and runs is None
+            mixed = ShardOrder.batches(len(found), _BUCKET, rng) if near else rng.permutation(len(found))
+            found = [found[k] for k in mixed]
+        batches += found
+    return batches
+
+
+def _parts(order: Indices, groups: NDArray[np.int64], rng: np.random.Generator | None) -> list[Indices]:
+    """The items of each group, in their order; the groups in random order if there are draws."""
+    names = np.unique(groups[order])
+    return [order[groups[order] == name] for name in (names if rng is None else rng.permutation(names))]
 
 
 def at_least(batches: list[Indices], number: int) -> list[Indices]:

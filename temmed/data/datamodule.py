@@ -26,6 +26,10 @@ from temmed.data.pixels import Pixels
 from temmed.data.preparation import Preparation
 from temmed.data.records import Record, build_records
 from temmed.data.samplers import EpochBatchSampler, WindowLoader
+from temmed.data.streaming.opening import open_timeline
+from temmed.data.streaming.order import ShardOrder
+from temmed.data.streaming.reading import ShardedFiles
+from temmed.data.streaming.sizes import read_size
 from temmed.data.tokenizer import Tokenizer
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
@@ -68,6 +72,7 @@ class DataSettings:
     max_questions: int | None = None
     position_dropout: float = 0.1
     cache_features: bool = False
+    stream_cache: str = "50GB"
     frames_per_batch: int | None = None
     pairs_per_batch: int | None = None
     stride: int = 1
@@ -82,13 +87,13 @@ class DataSettings:
 
 
 def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
-    """Open the folder of the settings, or build the synthetic one they describe, once, under ``cache``.
+    """Open the folder or URL of the settings, or build the synthetic one they describe, once, under ``cache``.
 
     Raises:
         InputError: there is no such folder, or it is not valid.
     """
     if settings.root is not None:
-        return Timeline.open(settings.root)
+        return open_timeline(settings.root, cache, read_size(settings.stream_cache, "data.stream_cache"))
     from temmed.timelines.synthetic.generate import VERSION, generate
 
     if settings.modality is None:
@@ -388,6 +393,7 @@ class TimelineDataModule(pl.LightningDataModule):
             frames=budget.frames,
             pairs=budget.pairs,
             groups=dataset.groups,
+            shards=self._shard_order(dataset),
         )
         workers = self.settings.num_workers
         return TimelineLoader(
@@ -417,6 +423,13 @@ class TimelineDataModule(pl.LightningDataModule):
             None if settings.frames_per_batch is None else scaled(settings.frames_per_batch, shares[1]),
             None if settings.pairs_per_batch is None else scaled(settings.pairs_per_batch, shares[2]),
         )
+
+    def _shard_order(self, dataset: SequenceDataset) -> ShardOrder | None:
+        """The order that reads shard by shard, if the images come from shards."""
+        files = self.timeline.files
+        if self.features is not None or not isinstance(files, ShardedFiles):
+            return None
+        return ShardOrder([files.shard_of(dataset.records[view.record].sequence_id) for view in dataset.views])
 
     def train_dataloader(self) -> WindowLoader:
         """Shuffled batches that know their accumulation window, after the place of the checkpoint if there is one.

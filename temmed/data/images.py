@@ -17,8 +17,7 @@ from temmed.data.preparation import Preparation
 from temmed.data.resampling import cut_or_pad, resample, resize, spread_slices
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
-from temmed.timelines.implant.geometry import affine_of, spacing_of
-from temmed.timelines.pixels import read_frames
+from temmed.timelines.implant.geometry import spacing_of
 from temmed.timelines.validate import image_path
 from temmed.timelines.windows import read_windows
 
@@ -40,10 +39,11 @@ class ImageSource:
         modalities = timeline.table("sequences").set_index("sequence_id")["modality"]
         self._windows = {key: tuple(known[name]) for key, name in modalities.items() if name in known}
         self.root: Path = timeline.root
+        self.files = timeline.files
         dims = timeline.table("sequences").set_index("sequence_id")["spatial_dims"]
         self._dims = dims.astype(int).to_dict()
         self._rows: dict[str, list[tuple[int, str, str, int | None]]] = {}
-        self._spacings: dict[tuple[Path, int], tuple[float, ...] | None] = {}
+        self._spacings: dict[tuple[str, int], tuple[float, ...] | None] = {}
         frames = [None if frame != frame or frame is None else int(frame) for frame in images["frame"].astype(float)]
         rows = zip(images["sequence_id"], images["position"], images["channel"], images["path"], frames, strict=True)
         for sequence, position, channel, path, frame in rows:
@@ -79,12 +79,11 @@ class ImageSource:
                 by_file.setdefault(path, []).append((position, channel, frame))
         dims, windows = self._dims[sequence_id], self._windows.get(sequence_id, ())
         for path, rows in by_file.items():
-            file = image_path(self.root, path)
             whole = [row for row in rows if row[2] is None]
             framed = [row for row in rows if row[2] is not None]
-            pixels = [read_frames(file, None)[0]] * len(whole) if whole else []
+            pixels = [self.files.read(sequence_id, path)[0]] * len(whole) if whole else []
             if framed:
-                pixels.extend(read_frames(file, [row[2] for row in framed]))  # type: ignore[misc]
+                pixels.extend(self.files.read(sequence_id, path, [row[2] for row in framed]))  # type: ignore[misc]
             for (position, channel, _), image in zip([*whole, *framed], pixels, strict=True):
                 slot = found.setdefault(position, {})
                 if image.ndim == dims + 1:
@@ -95,7 +94,7 @@ class ImageSource:
                     raise InputError(
                         f"an image of {dims} dimensions, as the sequences table says",
                         f"shape {image.shape}",
-                        str(file),
+                        str(image_path(self.root, path)),
                         "Correct spatial_dims of the sequence, or the file.",
                     )
         return found
@@ -106,19 +105,18 @@ class ImageSource:
 
     def spacing(self, sequence_id: str, position: int, kind: Source) -> tuple[float, ...] | None:
         """Millimetres between the pixels of an image along its axes, if its file's header tells."""
-        file, dims = self.file(sequence_id, position, kind), self._dims[sequence_id]
-        if (file, dims) not in self._spacings:
-            affine = affine_of(file)
+        path, dims = self.path(sequence_id, position, kind), self._dims[sequence_id]
+        if (path, dims) not in self._spacings:
+            affine = self.files.affine(sequence_id, path)
             spacing = () if affine is None else spacing_of(affine, dims)
             told = bool(spacing) and all(0 < step < np.inf for step in spacing)
-            self._spacings[file, dims] = spacing if told else None
-        return self._spacings[file, dims]
+            self._spacings[path, dims] = spacing if told else None
+        return self._spacings[path, dims]
 
-    def file(self, sequence_id: str, position: int, kind: Source) -> Path:
-        """The file of an image."""
+    def path(self, sequence_id: str, position: int, kind: Source) -> str:
+        """The path of an image, as the images table has it."""
         channels = (kind.channel, kind.channel.rpartition(".")[0])  # the second, of a colour image
-        path = next(row[2] for row in self._rows[sequence_id] if row[0] == position and row[1] in channels)
-        return image_path(self.root, path)
+        return next(row[2] for row in self._rows[sequence_id] if row[0] == position and row[1] in channels)
 
 
 class PreparedImages:
@@ -193,7 +191,7 @@ class PreparedImages:
             raise InputError(
                 "a header that says how many millimetres lie between pixels",
                 "none",
-                str(self.source.file(sequence_id, position, kind)),
+                str(image_path(self.source.root, self.source.path(sequence_id, position, kind))),
                 "Set data.spacing=null, or import files that say so: NIfTI, or DICOM with PixelSpacing.",
             )
         return resample(image, spacing, wanted)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from temmed.data.batch import TimelineBatch, count_items
 from temmed.data.batching import Budget, at_least, plan
+from temmed.data.streaming.order import ShardOrder
 from temmed.errors import InputError
 
 #: What the order of batches is made from, and what a user sets to have it as it was.
@@ -40,6 +41,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         groups: items of different groups share no batch.
         frames: at most so many images in a batch, in place of a number of items.
         pairs: at most so many positions x questions in a batch, in place of a number of items.
+        shards: for items that lie in shards: these are read one after the other, and each process reads its own.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         groups: Sequence[int] | None = None,
         frames: int | None = None,
         pairs: int | None = None,
+        shards: ShardOrder | None = None,
     ) -> None:
         self.sizes, self.shuffle, self.seed = np.asarray(sizes), shuffle, seed
         self.budget = Budget(batch_size, frames, pairs)
         self.groups = None if groups is None else np.asarray(groups)
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.shards = rank, world_size, shards
         self.epoch = 0
         self._left_out = {0: 0}
         self._count = len(self._plan())
@@ -77,8 +80,10 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def describe(self) -> dict[str, int | str]:
         """What the order of batches is made from."""
-        known = self.sizes if self.groups is None else np.column_stack([self.sizes, self.groups])
-        known = np.ascontiguousarray(known, dtype="<i8")
+        columns = [self.sizes]
+        columns += [] if self.groups is None else [self.groups]
+        columns += [] if self.shards is None else [self.shards.shards]
+        known = np.ascontiguousarray(np.column_stack(columns), dtype="<i8")
         return {
             "seed": self.seed,
             "sequences": len(self.sizes),
@@ -95,13 +100,15 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def _shares(self) -> range:
         count = self._count
+        if self.shards is not None:
+            return self.shards.share(count, self.rank, self.world_size, even=self.shuffle)
         if self.shuffle:
             count = -(-count // self.world_size) * self.world_size
         return range(self.rank, count, self.world_size)
 
     def _plan(self) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, self.epoch]) if self.shuffle else None
-        batches = plan(self.sizes, self.budget, rng, self.groups)
+        batches = plan(self.sizes, self.budget, rng, self.groups, self.shards)
         return batches if self.shuffle or self.budget.counts_items else at_least(batches, self.world_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

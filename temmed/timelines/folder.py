@@ -17,6 +17,7 @@ import pandas as pd
 from temmed.errors import InputError
 from temmed.files import atomic_write
 from temmed.timelines import tables as table_io
+from temmed.timelines.image_files import ImageFiles
 from temmed.timelines.pixels import read_frames
 from temmed.timelines.privacy.access import record_opening
 from temmed.timelines.problems import Problems
@@ -24,6 +25,8 @@ from temmed.timelines.schema import FORMAT, SCHEMA
 from temmed.timelines.validate import check_tables, image_path, referenced_paths
 
 META_FILE = "dataset.json"
+#: In a folder whose images lie in shards: the list of these.
+SHARD_LIST = "shards.json"
 _BLOCK = 1 << 20
 _THREADS = 8
 _NO_FILE = "absent"
@@ -75,6 +78,7 @@ class Timeline:
         problems: the broken rules of form; none in a folder opened with validation.
         recorded_fingerprint: the fingerprint written in ``dataset.json``; another than ``meta.fingerprint`` when the
             folder was changed since.
+        files: where the pixels come from.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Timeline:
     ) -> None:
         self.root = root
         self.meta = meta
+        self.files = ImageFiles(root)
         self.problems = problems
         self.recorded_fingerprint = recorded_fingerprint
         self._tables = tables
@@ -100,8 +105,8 @@ class Timeline:
             root: the folder that holds ``dataset.json``.
             validate: refuse tables that break a rule of the format. Without it, broken rules are only noted in
                 ``problems``, and what cannot be read as its column's type is a missing value. That is for the audit.
-            files: look whether the image files are there and as large as they were. Without it, they are taken to be
-                as ``dataset.json`` says.
+            files: look whether the image files are there and as large as they were. Without it, or where the images
+                lie in shards, they are taken to be as ``dataset.json`` says.
 
         Raises:
             InputError: there is no timeline folder, or a file in it cannot be read.
@@ -109,6 +114,7 @@ class Timeline:
         """
         root = Path(root)
         raw = _read_meta(root)
+        files = files and not (root / SHARD_LIST).is_file()
         problems = Problems()
         tables = {}
         for name in SCHEMA:

@@ -79,7 +79,7 @@ def test_axes_by_themselves_pass(base: DictConfig, key: str, value: Any) -> None
         ("data.split.few_shot", 0, "expected at least 1, found 0"),
         ("data.split.few_shot_per", "sex", "data.split.few_shot beside it"),
         ("data.inputs", "images", "expected all, text, asked_image or prior_image, found 'images'"),
-        ("data.root", "nowhere", "expected an existing folder, found 'nowhere'"),
+        ("data.root", "nowhere", "expected an existing folder, or a URL, found 'nowhere'"),
         ("ckpt_path", "nowhere.ckpt", "expected an existing file, found 'nowhere.ckpt'"),
         ("model.heads.evidnce", 0.1, "Did you mean 'evidence'?"),
         ("model.reader.heads", 1, "expected at least 3, found 1"),
