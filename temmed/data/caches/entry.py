@@ -16,6 +16,7 @@ import io
 import json
 import mmap
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -235,7 +236,7 @@ class Entry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = use(folder)
+        weakref.finalize(self, use(folder).close)
         self.about = read_about(folder)
         content = (folder / INDEX).read_bytes()
         if hashlib.blake2b(content, digest_size=16).hexdigest() != self.about["files"][INDEX]["checksum"]:
