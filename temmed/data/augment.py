@@ -46,7 +46,8 @@ class Augmentation:
     @classmethod
     def of(cls, settings: Mapping[str, Sequence[Any]], fitted: Fitted) -> Augmentation:
         """From ``data.augment``: lists of ``_target_`` nodes."""
-        return cls(*([instantiate(node) for node in settings[name]] for name in ("shared", "each")), fitted)
+        shared, each = ([instantiate(node) for node in settings[name]] for name in ("shared", "each"))
+        return cls(shared, each, fitted)
 
     def __call__(self, stack: PixelStack, positions: Sequence[int], key: Sequence[int]) -> PixelStack:
         """Change the images of an item.
@@ -73,7 +74,7 @@ class Augmentation:
         place = {column: n for n, column in enumerate(stack.columns)}
         for number, columns in enumerate(self.images):
             parts = [place[column] for column in columns if column in place]
-            for row in np.flatnonzero(stack.mask[:, parts].any(axis=1)) if parts else ():
+            for row in np.flatnonzero(stack.mask[:, parts].any(axis=1)).tolist() if parts else ():
                 image = images[row, parts]
                 for n, transform in enumerate(self.each):
                     image = _apply(transform, image, key, (1, n, positions[row], number))
@@ -81,7 +82,7 @@ class Augmentation:
         return PixelStack(images.numpy() * units, np.arange(len(stack)), stack.columns, stack.mask)
 
 
-def _apply(transform: Transform, images: Tensor, key: Sequence[int], draw: tuple[int, ...]) -> Tensor:
+def _apply(transform: Any, images: Tensor, key: Sequence[int], draw: tuple[int, ...]) -> Tensor:
     """Apply a transform whose randomness is that of this key and draw, and no other."""
     if isinstance(transform, Randomizable):
         seeds = np.random.SeedSequence(list(key), spawn_key=draw)
@@ -122,7 +123,7 @@ class RandomMove(RandomizableTransform):
         scale = float(np.exp(self.R.uniform(-1, 1) * np.log1p(self.zoom)))
         if not self._do_transform:
             return img
-        move = Affine(
+        move: Any = Affine(
             rotate_params=(angle,),
             translate_params=shifts,
             scale_params=[1 / scale] * len(shifts),

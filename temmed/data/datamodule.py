@@ -217,8 +217,9 @@ def _look_at_images(images: PreparedImages, last: Mapping[str, int]) -> dict[str
                 for channel, window in kind.channels:
                     if window is not None:
                         add(channel, window.apply(image))
-    plain = {kind.channel: sums for kind, sums in moments.items() if isinstance(kind, Source) and not kind.windows}
-    return {**moments, **plain}
+    for kind in [key for key in moments if isinstance(key, Source) and not key.windows]:
+        moments[kind.channel] = moments[kind]
+    return moments
 
 
 def _normalisation(moments: Sequence[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:

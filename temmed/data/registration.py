@@ -111,8 +111,8 @@ def find_motion(
     """
     path = None if folder is None else folder / f"{_key(fixed, moving, how, spacings)}.json"
     if path is not None and path.exists():
-        saved = json.loads(path.read_text())
-        return Motion(**{name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()})
+        saved: dict[str, Any] = json.loads(path.read_text())
+        return Motion(**{**saved, "matrix": tuple(saved["matrix"]), "shift": tuple(saved["shift"])})
     motion = _search(fixed, moving, how, spacings)
     if path is not None:
         atomic_write(path, json.dumps(asdict(motion)))
@@ -260,9 +260,18 @@ def _judged(fixed: SimpleITK.Image, moving: SimpleITK.Image, transform: Any, rea
         "no gain": after < (1 + _LEAST_GAIN) * before,
     }
     reason = reason or next((text for text, wrong in found.items() if wrong), "")
-    values = (before, after, chance, overlap, rotation, scale)
-    numbers = tuple(map(float, matrix.ravel())), tuple(map(float, shift)), *map(float, values)
-    return Motion(*numbers, accepted=not reason, reason=reason)
+    return Motion(
+        matrix=tuple(map(float, matrix.ravel())),
+        shift=tuple(map(float, shift)),
+        before=before,
+        after=after,
+        chance=chance,
+        overlap=overlap,
+        rotation=rotation,
+        scale=scale,
+        accepted=not reason,
+        reason=reason,
+    )
 
 
 def similarity(one: NDArray, other: NDArray) -> float:
