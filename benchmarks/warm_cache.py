@@ -134,17 +134,21 @@ def gather(loops: Loops, workers: int) -> Callable[[], Batches]:
 
 def monai(loops: Loops, workers: int, persistent: bool, whole: bool = False) -> Callable[[], Batches]:
     """MONAI's data sets, of frames or of whole loops."""
-    from monai import transforms
-    from monai.data import CacheDataset, DataLoader, PersistentDataset
+    from monai.data.dataloader import DataLoader
+    from monai.data.dataset import CacheDataset, PersistentDataset
+    from monai.transforms.compose import Compose
+    from monai.transforms.io.dictionary import LoadImaged
+    from monai.transforms.utility.array import ToTensor
+    from monai.transforms.utility.dictionary import EnsureChannelFirstd
 
     if whole:
         items: list[Any] = [loops.array[a:b] for a, b in itertools.pairwise(loops.starts)]
-        chain = transforms.Compose([transforms.ToTensor(dtype=torch.uint8, track_meta=False)])
+        chain = Compose([ToTensor(dtype=torch.uint8, track_meta=False)])
         batches, joined = loops.batches, torch.cat
     else:
         items = loops.files()
-        read = transforms.LoadImaged("image", dtype=np.uint8)
-        chain = transforms.Compose([read, transforms.EnsureChannelFirstd("image", channel_dim="no_channel")])
+        read = LoadImaged("image", dtype=np.uint8)
+        chain = Compose([read, EnsureChannelFirstd("image", channel_dim="no_channel")])
         batches, joined = [loops.rows(batch) for batch in loops.batches], None
     if persistent:
         dataset: Any = PersistentDataset(items, chain, cache_dir=loops.folder / "persistent")

@@ -26,6 +26,7 @@ from temmed.data.fitted import Fitted
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import Pixels, PixelStack
 from temmed.data.preparation import Preparation
+from temmed.data.streaming.reading import ShardedFiles
 from temmed.errors import InputError
 from temmed.processes import map_in_processes, processors
 from temmed.timelines import tables as table_io
@@ -125,7 +126,9 @@ def open_pixels(
     source = ImageSource(timeline, fitted.windows)
     motions = cache and cache / "registration"
     decoded = DecodedPixels(source, fitted, motions)
-    if cache is None or mode == "never" or (mode == "auto" and _is_plain(timeline, source, fitted)):
+    if cache is None or mode == "never" or isinstance(timeline.files, ShardedFiles):
+        return decoded  # shards are a cache already
+    if mode == "auto" and _is_plain(timeline, source, fitted):
         return decoded
     if once and not _memo(cache, timeline).exists():
         return decoded
@@ -142,7 +145,11 @@ def read_states(timeline: Timeline, cache: Path) -> dict[str, ImageState]:
     Raises:
         InputError: a file cannot be read.
     """
-    return image_states(timeline.root, sorted(set(timeline.table("images")["path"])), _memo(cache, timeline))
+    paths = sorted(set(timeline.table("images")["path"]))
+    if isinstance(timeline.files, ShardedFiles):
+        # The fingerprint covers the shards, whose checksums are checked when they are fetched.
+        return {path: ImageState((), f"{timeline.meta.fingerprint} {path}") for path in paths}
+    return image_states(timeline.root, paths, _memo(cache, timeline))
 
 
 def build_images(

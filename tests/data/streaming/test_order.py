@@ -17,9 +17,9 @@ def _samplers(
     counts: list[int], size: int, world: int, shuffle: bool, epoch: int, window: int = 2
 ) -> list[EpochBatchSampler]:
     shards = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    sizes = [(int(n), 1) for n in np.random.default_rng(1).integers(1, 9, len(shards))]
+    sizes = [(int(n), 1, int(n)) for n in np.random.default_rng(1).integers(1, 9, len(shards))]
     samplers = [
-        EpochBatchSampler(sizes, size, shuffle, 3, rank, world, ShardOrder(shards.tolist(), window))
+        EpochBatchSampler(sizes, size, shuffle, 3, rank, world, shards=ShardOrder(shards.tolist(), window))
         for rank in range(world)
     ]
     for sampler in samplers:
