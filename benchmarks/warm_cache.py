@@ -11,7 +11,7 @@ whole loops, as one contiguous uint8 tensor a batch:
 
 Every way runs with 0, 1 and 2 workers first; its best number is then measured in turn with the others.
 
-Usage: python benchmarks/warm_cache.py [--loops 96] [--side 128] [--repeats 5] [--out FILE]
+Usage: python benchmarks/warm_cache.py [--loops 96] [--side 224] [--repeats 5] [--out FILE]
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
     arguments = parser(__doc__, "warm_cache")
     arguments.add_argument("--loops", type=int, default=96)
-    arguments.add_argument("--side", type=int, default=128)
+    arguments.add_argument("--side", type=int, default=224)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -15,7 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from temmed.data.buffers import Buffers
 from temmed.data.fitted import Fitted
+
+_BUFFERS = Buffers()
 
 
 @dataclass
@@ -80,8 +83,10 @@ def pack(stacks: Sequence[PixelStack], sources: int) -> tuple[Tensor, Tensor]:
     count = sum(map(len, stacks))
     kind = np.result_type(*{stack.array.dtype for stack in stacks} or {np.dtype(np.uint8)})
     everywhere = all(stack.columns == tuple(range(sources)) for stack in stacks)
-    new = np.empty if everywhere else np.zeros
-    images = new((count, sources, *spatial), dtype=kind)
+    joined = _BUFFERS.empty((count, sources, *spatial), kind)
+    images = joined.numpy()
+    if not everywhere:
+        images.fill(0)
     mask = np.zeros((count, sources), dtype=bool)
     start = 0
     for stack in stacks:
@@ -94,7 +99,7 @@ def pack(stacks: Sequence[PixelStack], sources: int) -> tuple[Tensor, Tensor]:
             images[part, list(stack.columns)] = stack.array[stack.rows]
             mask[part, list(stack.columns)] = stack.mask
         start += len(stack)
-    return torch.from_numpy(images), torch.from_numpy(mask)
+    return joined, torch.from_numpy(mask)
 
 
 class Finish(nn.Module):
