@@ -172,6 +172,10 @@ def main() -> int:
         further["memory"] = memory = measure_memory(max(given.sequences // 8, 1))
         for times, found in memory["mebibytes"].items():
             print(f"MiB at {times}: {', '.join(f'{name} {value:.0f}' for name, value in found.items())}")
+        for process in ("main", "worker"):
+            four, sixteen = (memory["mebibytes"][times][process] for times in ("4x", "16x"))
+            what = f"memory of the {process} process, 16 times the data / 4 times"
+            ratios.append(Ratio.of(what, [sixteen], [four], 1.1, at_most=True))
     return report(given.out, ratios, **further)
 
 

@@ -4,23 +4,22 @@ Counted, not timed: for each rule one epoch of training batches is laid out, and
 by what they hold. Positions are what temporal heads compute, questions what the text of a batch is padded to, pairs of
 both what the reader's attention computes. Images are packed, so that none is padded.
 
-Usage: python benchmarks/padding.py [--patients 200] [--sets FOLDER] [--out benchmarks/results/padding.json]
+Usage: python benchmarks/padding.py [--patients 200] [--sets FOLDER] [--out FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from harness import Ratio, parser, report
 
 from temmed.data.batching import Budget, plan
 from temmed.timelines.folder import Timeline
 from temmed.timelines.synthetic.generate import generate
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Sequences in a batch, as in conf/data.
 SETS = {"ct": 8, "mri": 8, "ultrasound": 2}
 
@@ -64,14 +63,14 @@ def rules(of: np.ndarray, items: int) -> dict[str, list[np.ndarray]]:
     }
 
 
-def main() -> None:
+def main() -> int:
     """Lay out everything, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--patients", type=int, default=200)
-    parser.add_argument("--sets", type=Path, help="keep the built sets here, or use those that are there")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "padding.json")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "padding", repeats=1)
+    arguments.add_argument("--patients", type=int, default=200)
+    arguments.add_argument("--sets", type=Path, help="keep the built sets here, or use those that are there")
+    options = arguments.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
+    ratios: list[Ratio] = []
     print(f"{'set':<11} {'batches of':<12} {'positions':>9} {'questions':>9} {'pairs':>6} {'number':>6} {'images':>11}")
     with tempfile.TemporaryDirectory() as scratch:
         for name, items in SETS.items():
@@ -86,9 +85,10 @@ def main() -> None:
                 print(
                     "{:<11} {:<12} {:>9} {:>9} {:>6} {:>6} {:>11}".format(name, rule, *percent, row["batches"], images)
                 )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"patients": options.patients, "results": results}, indent=2) + "\n", "utf-8")
+            padded = [results[name][rule]["positions"] for rule in ("buckets", "at random")]
+            ratios.append(Ratio.of(f"{name}: positions padded in buckets, of those at random", padded[:1], padded[1:]))
+    return report(options.out, ratios, patients=options.patients, results=results)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
