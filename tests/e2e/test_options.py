@@ -40,7 +40,15 @@ def test_every_experiment_trains(start: Start, name: str) -> None:
     check_scores(outcome.metrics())
 
 
-@pytest.mark.parametrize("name", [name for name in options("data") if name != "folder"])
+#: The mixed set, which is quick, has sequences of all.
+SETS = [
+    name if name == "mixed" else pytest.param(name, marks=pytest.mark.slow)
+    for name in options("data")
+    if name != "folder"
+]
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_every_built_in_set_trains(start: Start, name: str) -> None:
     check_scores(start(f"data={name}").metrics())
 

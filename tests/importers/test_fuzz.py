@@ -489,7 +489,9 @@ def _where(error: BaseException) -> str:
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in ("dicom", "json") else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_some_broken_inputs(kind: str, seeds: Callable[[str], list[Seed]], tmp_path: Path) -> None:
     check(kind, range(12), seeds(kind), tmp_path)
 

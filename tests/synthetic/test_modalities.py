@@ -48,6 +48,7 @@ def test_content_is_pinned(built: Built, name: str) -> None:
     assert built(name).meta.fingerprint == PINNED.get(name)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(built: Built, tmp_path: Path) -> None:
     # All modalities in one folder: several chunks of work, for two processes.
     parallel = generate(tmp_path / "two", MIXED, patients=12, size=32, workers=2, progress=False)

@@ -63,7 +63,7 @@ def test_items_of_few_shards_are_mixed_at_a_time(counts: list[int], window: int,
 def test_processes_read_mostly_shards_of_their_own() -> None:
     counts, world = [40] * 32, 4
     samplers = _samplers(counts, 8, world, True, 0, window=2)
-    assert samplers[0].order is not None
+    assert samplers[0].shards is not None
     shards = samplers[0].shards.shards
     read = [{int(shards[index]) for batch in sampler for _, index in batch} for sampler in samplers]
     assert sum(map(len, read)) <= len(counts) + (world - 1) * 2

@@ -342,7 +342,7 @@ def test_training_reads_shard_by_shard(sharded: Path, split: Split, tmp_path: Pa
     data = TimelineDataModule(timeline, split, DataSettings(size=16, batch_size=2), fit(timeline, split, 16))
     sampler = data.loader("train", training=True).batch_sampler
     assert isinstance(sampler, EpochBatchSampler)
-    assert sampler.order is not None
+    assert sampler.shards is not None
     records = data.dataset("train", training=True).records
     shards = [_files(timeline).shard_of(record.sequence_id) for record in records]
     assert sampler.shards.shards.tolist() == shards

@@ -75,6 +75,7 @@ def test_rounding_is_one_of_those_that_trying_all_gives(rows: list[list[int]], s
     assert tuple(round_together(wanted, chance).ravel().tolist()) in right
 
 
+@pytest.mark.slow
 def test_chance_rounds_up_as_often_as_the_share_says() -> None:
     strata = table([0, 1, 2, 3] * 1 + [4, 5])
     ups = [counted(strata, deal(strata, alone(strata), (0.5, 0.2, 0.3), seed), 3) for seed in range(300)]
