@@ -9,7 +9,7 @@ On the lengths of the built-in CT set (visits) and of the ultrasound set (cine l
 Useful frames are images that exist. The lengths imply a gain over zero-padding: positions of the padded batches for
 each useful frame. What is reached of it, and of the loop's speed, are the results.
 
-Usage: python benchmarks/packed_training.py [--patients 120] [--repeats 5] [--out FILE]
+Usage: python benchmarks/packed_training.py [--repeats 5] [--out FILE]
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from temmed.training.losses import loss_sums
 from temmed.training.quiet import without_noise
 
 GAIN, LOOP = 0.90, 0.95
-#: Backbone, and number of sequences in a batch.
 OVERRIDES = {
-    "ct": ["data=ct", "data.batch_size=8"],
-    "ultrasound": ["data=ultrasound", "data.batch_size=4"],
+    "ct": ["data=ct", "data.patients=120", "data.batch_size=8"],
+    "ultrasound": ["data=ultrasound", "data.patients=32", "data.batch_size=4"],
 }
 COMMON = [
     "model=static",
@@ -69,8 +68,8 @@ class Padding:
 class Bench:
     """A model and the data of one modality, and its three ways through an epoch."""
 
-    def __init__(self, modality: str, patients: int, cache: Path) -> None:
-        self.module, self.data = build([*OVERRIDES[modality], *COMMON, f"data.patients={patients}"], cache)
+    def __init__(self, modality: str, cache: Path) -> None:
+        self.module, self.data = build([*OVERRIDES[modality], *COMMON], cache)
         self.batches = list(self.data.train_dataloader())
         self.useful = sum(len(batch.images) for batch in self.batches)
         padding = Padding()
@@ -107,9 +106,9 @@ class Bench:
         return self.useful / (time.perf_counter() - started)
 
 
-def measure(modality: str, patients: int, repeats: int, cache: Path) -> tuple[list[Ratio], dict[str, Any]]:
+def measure(modality: str, repeats: int, cache: Path) -> tuple[list[Ratio], dict[str, Any]]:
     """Both results on one modality's lengths, and the figures behind them."""
-    bench = Bench(modality, patients, cache)
+    bench = Bench(modality, cache)
     ways: dict[str, Callable[[], float]] = {"ours": bench.ours, "padded": bench.zero_padded, "loop": bench.loop}
     found = in_turn(ways, repeats)
     gain = Ratio.of(f"{modality}: frames a second, of zero-padded", found["ours"], found["padded"])
@@ -130,17 +129,15 @@ def measure(modality: str, patients: int, repeats: int, cache: Path) -> tuple[li
 
 def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
-    arguments = parser(__doc__, "packed_training")
-    arguments.add_argument("--patients", type=int, default=120, help="patients of each set (default 120)")
-    options = arguments.parse_args()
+    options = parser(__doc__, "packed_training").parse_args()
     ratios: list[Ratio] = []
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as cache, without_noise(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for modality in OVERRIDES:
-            found, figures[modality] = measure(modality, options.patients, options.repeats, Path(cache))
+            found, figures[modality] = measure(modality, options.repeats, Path(cache))
             ratios.extend(found)
-    return report(options.out, ratios, patients=options.patients, **figures)
+    return report(options.out, ratios, **figures)
 
 
 if __name__ == "__main__":

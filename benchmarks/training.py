@@ -38,7 +38,7 @@ def build(overrides: Sequence[str], cache: Path) -> tuple[TimelineModule, Timeli
     settings = DataSettings(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
     timeline = find_timeline(settings, cache)
     split = find_split(timeline, settings)
-    fitted = fit(timeline, split, settings.size, settings.windows)
+    fitted = fit(timeline, split, settings.size, settings.windows, settings.steps)
     module = TimelineModule(
         OmegaConf.to_container(config.model, resolve=True),  # type: ignore[arg-type]
         fitted.to_dict(),
@@ -46,7 +46,7 @@ def build(overrides: Sequence[str], cache: Path) -> tuple[TimelineModule, Timeli
         instantiate(config.optimizer),
         instantiate(config.scheduler),
     )
-    return module, TimelineDataModule(timeline, split, settings, fitted)
+    return module, TimelineDataModule(timeline, split, settings, fitted, cache=cache)
 
 
 def epoch_seconds(module: TimelineModule, **data: Any) -> float:
