@@ -45,18 +45,7 @@ class Augmentation:
 
     @classmethod
     def of(cls, settings: Mapping[str, Sequence[Any]], fitted: Fitted) -> Augmentation:
-        """From ``data.augment``: lists of ``_target_`` nodes.
-
-        Raises:
-            InputError: the model is of a former version, which did not keep the deviation of its sources.
-        """
-        if len(fitted.units) != len(fitted.sources):
-            raise InputError(
-                "a checkpoint that holds the deviation of its sources' pixels",
-                "one of a former version",
-                "data.augment",
-                "Set data/augment=none, or start a new run from the weights: model.start_from=FILE.",
-            )
+        """From ``data.augment``: lists of ``_target_`` nodes."""
         shared, each = ([instantiate(node) for node in settings[name]] for name in ("shared", "each"))
         return cls(shared, each, fitted)
 

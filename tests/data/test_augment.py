@@ -188,13 +188,6 @@ def test_stored_features_cannot_change(
         TimelineDataModule(tiny_timeline, split, settings, fitted, features=features)
 
 
-def test_a_model_of_a_former_version_is_refused(fitted: Fitted) -> None:
-    saved = fitted.to_dict()
-    del saved["units"]
-    with pytest.raises(InputError, match=r"data\.augment: .* former version.* data/augment=none"):
-        Augmentation.of(option("light"), Fitted.from_dict(saved))
-
-
 def test_units_are_the_deviation_of_the_source_before_its_windows(visits: Callable[..., Timeline]) -> None:
     image = np.random.default_rng(0).normal(-300, 400, (16, 16)).astype(np.float32)
     timeline = visits({"s0": [{"ct": image}]})
