@@ -53,6 +53,8 @@ class FollowUps:
             InputError: a file cannot be read, or SimpleITK is not installed.
         """
         wanted = self.source.positions(sequence_id) if positions is None else sorted(positions)
+        if not wanted:
+            return {}, {}
         first = self.source.positions(sequence_id)[0]
         found = self.source.read(sequence_id, {first, *wanted})
         motions = self.motions(sequence_id, {position: found[position] for position in {first, *wanted}})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import zoom
 
 from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted, Source
@@ -75,6 +76,18 @@ def test_volumes_are_resampled_along_every_axis(visits: Visits) -> None:
     assert image.std() < 0.6 * volume.std()
     with pytest.raises(InputError, match=r"data\.spacing: expected one number, or 3 for images of 3 dimensions"):
         read(timeline, Preparation(spacing=(1.0, 1.0)))
+
+
+def test_finer_spacing_is_that_of_scipy() -> None:
+    """Every axis by a factor of its own; the field of view, and not the middle of the first pixel, stays in place."""
+    volume = np.random.default_rng(0).normal(0, 1000, (5, 12, 9)).astype(np.float32)
+    spacing, target = (6.0, 1.0, 1.6), (2.0, 0.5, 0.4)
+    found = resample(volume, spacing, target)
+    expected = zoom(volume, (3, 2, 4), order=1, mode="nearest", grid_mode=True)
+    assert found.shape == expected.shape == (15, 24, 36)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    plane = resample(volume[0], spacing[1:], target[1:])
+    np.testing.assert_allclose(plane, zoom(volume[0], (2, 4), order=1, mode="nearest", grid_mode=True), atol=0.01)
 
 
 def test_a_file_that_tells_no_spacing_is_refused(visits: Visits) -> None:

@@ -203,6 +203,35 @@ def test_a_fitted_model_registers_what_it_reads(visits: Visits) -> None:
     assert RIGID.key() != replace(RIGID, register="affine").key()
 
 
+@needs_simpleitk
+def test_volumes_of_other_spacing_land_where_scipy_puts_them() -> None:
+    """`apply_motion` against scipy, with axes of unlike size and spacing: matrix, shift and steps in their order."""
+    moving = anatomy((12, 30, 26)) + 0.01 * np.arange(26, dtype=np.float32)
+    size, steps, other = (10, 34, 28), (4.0, 1.0, 1.25), (3.0, 1.2, 1.5)
+    turn = np.array([[1.0, 0.02, 0.0], [-0.02, 0.99, -0.1], [0.01, 0.1, 0.99]])  # slices, rows, columns
+    shift = np.array([2.0, -3.0, 4.0])
+    motion = registration.Motion(
+        tuple(turn[::-1, ::-1].ravel()), tuple(shift[::-1]), 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, True, ""
+    )
+    found = apply_motion(motion, moving, size, (steps, other))
+    matrix = np.diag(1 / np.array(other)) @ turn @ np.diag(steps)
+    offset = shift / other + (np.array(moving.shape) - 1) / 2 - matrix @ ((np.array(size) - 1) / 2)
+    expected = affine_transform(moving, matrix, offset, size, order=1, cval=np.nan)
+    shown = np.isfinite(expected)
+    assert 0.5 < shown.mean() < 1
+    np.testing.assert_allclose(found[shown], expected[shown], atol=0.05)
+
+
+@needs_simpleitk
+def test_a_sequence_without_images_has_nothing_to_register(visits: Visits) -> None:
+    timeline = visits({"s0": [{"t1": anatomy((32, 32))}]})
+    images = PreparedImages(ImageSource(timeline), replace(RIGID, size=(32, 32)))
+    assert images.read("s0", []) == {}
+    timeline._tables["images"] = timeline.table("images").iloc[:0]
+    empty = PreparedImages(ImageSource(timeline), replace(RIGID, size=(32, 32)))
+    assert empty.read("s0", []) == empty.read("s0") == {}
+
+
 def test_without_simpleitk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise registration.PackageNotFoundError(name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from temmed.timelines.console import open_console, print_grid, progress_bar
+from temmed.timelines.console import counted, open_console, print_grid, progress_bar
 
 
 def shard(
@@ -43,7 +43,7 @@ def shard(
         )
     console = open_console()
     console.print(
-        f"[bold green]Made[/] {out}: {written.images:,} images of {written.sequences:,} sequences in "
-        f"{written.shards:,} shards, {written.bytes / 1e6:,.1f} MB"
+        f"[bold green]Made[/] {out}: {counted(written.images, 'image')} of "
+        f"{counted(written.sequences, 'sequence')} in {counted(written.shards, 'shard')}, {written.bytes / 1e6:,.1f} MB"
     )
     print_grid(console, [("train on it", f"python train.py data=folder data.root={out}")])
