@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from temmed.data.batch import TimelineBatch
-from temmed.data.datamodule import DataSettings, TimelineDataModule
+from temmed.data.datamodule import TimelineDataModule
 from temmed.data.fitted import Fitted
 from temmed.data.images import ImageSource
+from temmed.data.settings import DataSettings
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split

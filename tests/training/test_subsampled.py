@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 
 from temmed.data.batch import TimelineBatch
-from temmed.data.datamodule import DataSettings, TimelineDataModule
+from temmed.data.datamodule import TimelineDataModule
 from temmed.data.fitted import Fitted
+from temmed.data.settings import DataSettings
 from temmed.data.subsample import strided
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline, write_timeline
