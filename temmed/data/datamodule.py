@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from temmed.data.batching import Budget
+from temmed.data.batching import Budget, plan
 from temmed.data.caches.features import FeatureStore
 from temmed.data.caches.images import CacheImages, open_pixels
 from temmed.data.collate import Collator
@@ -163,8 +163,8 @@ class TimelineDataModule(pl.LightningDataModule):
         """Batches of a subset; shuffled for training, else sorted by size.
 
         A probe that sees one position at a time has several views of a sequence, each with the few questions asked
-        there. Its batch holds the views of ``batch_size`` sequences on average, so that it asks as many questions in
-        a batch, and takes as many steps in an epoch, as a model that sees whole sequences.
+        there. Its batch holds the views of as many sequences as that of a model that sees them whole, on average, so
+        that it asks about as many questions in a batch, and takes about as many steps in an epoch.
 
         Raises:
             InputError: there are more processes than items.
@@ -215,22 +215,13 @@ class TimelineDataModule(pl.LightningDataModule):
         )
 
     def _budget(self, dataset: SequenceDataset) -> Budget:
-        """What a batch may hold; of a probe, as many times as much as its views are more than the sequences."""
+        """What a batch may hold; of a probe, so many views that there are about as many batches as of sequences."""
         settings = self.settings
+        budget = Budget(settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch)
         if settings.inputs == "all":
-            return Budget(settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch)
-        whole = [(1, int(r.imaged.sum()), len(r.times) * len(r.questions)) for r in dataset.records]
-        views = [(1, images, positions * questions) for positions, questions, images in dataset.sizes]
-        shares = np.sum(views, axis=0) / np.sum(whole, axis=0)
-
-        def scaled(bound: int, share: float) -> int:
-            return max(1, round(bound * share))
-
-        return Budget(
-            scaled(settings.batch_size, shares[0]),
-            None if settings.frames_per_batch is None else scaled(settings.frames_per_batch, shares[1]),
-            None if settings.pairs_per_batch is None else scaled(settings.pairs_per_batch, shares[2]),
-        )
+            return budget
+        batches = len(plan(np.array(dataset.whole_sizes), budget, np.random.default_rng(self.seed)))
+        return Budget(max(1, round(len(dataset) / batches)))
 
     def _shard_order(self, dataset: SequenceDataset) -> ShardOrder | None:
         """The order that reads shard by shard, if the images come from shards."""
