@@ -36,7 +36,7 @@ from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, keep_split, load_split, reopen_split, seen_before
 from temmed.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_module, read_checkpoint, start_from
-from temmed.training.course import describe_place, go_on_with, read_course
+from temmed.training.course import check_settings, describe_place, go_on_with, read_course
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict
 from temmed.training.quiet import without_noise
@@ -110,6 +110,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     former = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     if former is not None:
         _check_same_data(former, timeline, split, config.ckpt_path)
+        check_settings(former, settings, config.ckpt_path)
     caches = Path(config.paths.cache)
     data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), cache=caches)
     require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
