@@ -14,7 +14,9 @@ from omegaconf import OmegaConf
 
 from temmed.config.paths import conf_dir
 from temmed.config.schema import register
-from temmed.data.datamodule import DataSettings, TimelineDataModule, find_split, find_timeline, fit
+from temmed.data.datamodule import TimelineDataModule
+from temmed.data.fitting import fit
+from temmed.data.settings import DataSettings, find_split, find_timeline
 from temmed.training.module import TimelineModule
 
 

@@ -33,8 +33,8 @@ from harness import Ratio, in_turn, parser, report
 
 from temmed.data.caches.images import open_pixels
 from temmed.data.collate import Collator
-from temmed.data.datamodule import fit
 from temmed.data.dataset import SequenceDataset
+from temmed.data.fitting import fit
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import build_records
 from temmed.data.samplers import EpochBatchSampler

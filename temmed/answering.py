@@ -15,12 +15,12 @@ import pytorch_lightning as pl
 
 from temmed.data.batch import IGNORE
 from temmed.data.collate import Collator
-from temmed.data.datamodule import DataSettings
 from temmed.data.dataset import Inputs, Reports, SequenceDataset
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Question, Record, build_records
 from temmed.data.samplers import EpochBatchSampler
+from temmed.data.settings import DataSettings
 from temmed.data.streaming.opening import default_cache, open_timeline
 from temmed.data.streaming.sizes import read_size
 from temmed.data.tokenizer import UNKNOWN, Tokenizer

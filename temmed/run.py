@@ -22,18 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from temmed.data.caches.features import FeatureStore, open_features
 from temmed.data.caches.images import CacheImages
-from temmed.data.datamodule import (
-    DataSettings,
-    TimelineDataModule,
-    find_split,
-    find_timeline,
-    fit,
-    load_named_split,
-    no_questions,
-    require_questions,
-)
+from temmed.data.datamodule import TimelineDataModule
+from temmed.data.fitting import fit
 from temmed.data.followups import register_timeline
 from temmed.data.images import ImageSource
+from temmed.data.settings import DataSettings, find_split, find_timeline, no_questions, require_questions
 from temmed.errors import InputError
 from temmed.evaluation.scoring import Metrics, score, write_metrics
 from temmed.files import atomic_write
@@ -41,9 +34,9 @@ from temmed.measuring.subset import answer_subset
 from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, keep_split, reopen_split, seen_before
+from temmed.timelines.splits import Split, keep_split, load_split, reopen_split, seen_before
 from temmed.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_module, read_checkpoint, start_from
-from temmed.training.course import describe_place, go_on_with, read_course
+from temmed.training.course import check_settings, describe_place, go_on_with, read_course
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict
 from temmed.training.quiet import without_noise
@@ -117,6 +110,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     former = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     if former is not None:
         _check_same_data(former, timeline, split, config.ckpt_path)
+        check_settings(former, settings, config.ckpt_path)
     caches = Path(config.paths.cache)
     data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), cache=caches)
     require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
@@ -232,7 +226,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     settings.root = config.data.root or provenance["dataset"]["root"]
     timeline = find_timeline(settings, Path(config.paths.cache))
     if config.data.split is not None:
-        split = load_named_split(timeline, config.data.split)
+        split = load_split(timeline.root, config.data.split, timeline)
     else:
         split = reopen_split(timeline, provenance["split"])
     elsewhere = config.data.root is not None and config.data.split is not None

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from temmed.config.paths import conf_dir
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted
+from temmed.data.fitting import fit
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, make_split
 from temmed.timelines.synthetic.generate import generate

@@ -72,11 +72,9 @@ def plan(
         shards: where the items lie. Batches then stay near their shards: with draws and a bounded number of items, as
             `ShardOrder` mixes them; else within fixed runs of shards.
     """
-    if shards is not None:
-        order = shards.items(rng)
-    else:
-        order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
-    runs = None if shards is None or (rng is not None and budget.counts_items) else shards.shards // shards.window
+    order = _order(len(sizes), rng, shards)
+    near = shards is not None and rng is not None and budget.counts_items
+    runs = None if shards is None or near else shards.shards // shards.window
     batches: list[Indices] = []
     for run in [order] if runs is None else _parts(order, runs, rng):
         found = [
@@ -85,11 +83,23 @@ def plan(
             for batch in _cut(part, sizes, budget, rng)
         ]
         if rng is not None:
-            near = shards is not None and runs is None
-            mixed = ShardOrder.batches(len(found), _BUCKET, rng) if near else rng.permutation(len(found))
-            found = [found[k] for k in mixed]
+            found = _shuffled_near(found, order, rng) if near else [found[k] for k in rng.permutation(len(found))]
         batches += found
     return batches
+
+
+def _order(count: int, rng: np.random.Generator | None, shards: ShardOrder | None) -> Indices:
+    if shards is not None:
+        return shards.items(rng)
+    return np.arange(count) if rng is None else rng.permutation(count)
+
+
+def _shuffled_near(batches: list[Indices], order: Indices, rng: np.random.Generator) -> list[Indices]:
+    """In random order within runs of neighbours; where a batch is in the order of items, its first one is."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    ordered = sorted(batches, key=lambda batch: place[batch].min())
+    return [ordered[k] for k in ShardOrder.batches(len(ordered), _BUCKET, rng)]
 
 
 def _parts(order: Indices, groups: NDArray[np.int64], rng: np.random.Generator | None) -> list[Indices]:

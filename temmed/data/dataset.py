@@ -132,6 +132,11 @@ class SequenceDataset(Dataset):
         return [self._size(view) for view in self.views]
 
     @property
+    def whole_sizes(self) -> list[tuple[int, int, int]]:
+        """What `sizes` would be if each item were all that is shown of a sequence, as with ``inputs="all"``."""
+        return [self._size(View(number)) for number in range(len(self.records))]
+
+    @property
     def groups(self) -> list[int]:
         """Items of one number have images of one size, and may share a batch."""
         if isinstance(self.pixels, FeatureStore):

@@ -1,15 +1,54 @@
-"""What a resumed run takes over of the course of the run before: its place, and the rows of ``metrics.csv``."""
+"""What a resumed run takes over of the run before: what batches hold, its place, and the rows of ``metrics.csv``."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from temmed.data.datamodule import TimelineDataModule
+from temmed.data.settings import DataSettings
+from temmed.errors import InputError
+
+#: Settings that say where data is, or how it is kept and read. The data itself, its split and the order of batches,
+#: with their sizes, are compared by what they are.
+_FREE = {
+    *("root", "modality", "name", "patients", "spatial_dims", "seed", "overwrite", "split"),
+    *("batch_size", "frames_per_batch", "pairs_per_batch"),
+    *("num_workers", "cache_features", "cache_images", "stream_cache"),
+}
+
+
+def check_settings(content: Mapping[str, Any], settings: DataSettings, path: str) -> None:
+    """Refuse to go on with batches that hold something else than those of the run before.
+
+    Args:
+        content: of its checkpoint.
+        settings: the ``data`` group of this run.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        InputError: a setting differs that changes what is in a batch.
+    """
+    former = DataSettings(**content["hyper_parameters"]["provenance"]["data"])
+    for name in (field.name for field in fields(settings) if field.name not in _FREE):
+        before, now = getattr(former, name), getattr(settings, name)
+        if before != now:
+            raise InputError(
+                f"data.{name}={_written(before)}, so that the batches are those of the checkpoint",
+                _written(now),
+                path,
+                f"Give the data.{name} of the former run.",
+            )
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def describe_place(content: Mapping[str, Any]) -> str:

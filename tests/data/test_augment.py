@@ -16,12 +16,14 @@ from omegaconf import OmegaConf
 from temmed.config.paths import conf_dir
 from temmed.data.augment import Augmentation
 from temmed.data.caches.features import FeatureStore
-from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
+from temmed.data.datamodule import TimelineDataModule
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted, Source
+from temmed.data.fitting import fit
 from temmed.data.images import DecodedPixels
 from temmed.data.pixels import PixelStack
 from temmed.data.records import Record
+from temmed.data.settings import DataSettings
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, make_split

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from temmed.data.batch import IGNORE, TimelineBatch, count_items
 from temmed.data.collate import Collator
-from temmed.data.datamodule import DataSettings, TimelineDataModule
+from temmed.data.datamodule import TimelineDataModule
 from temmed.data.dataset import SequenceDataset, TimelineItem
 from temmed.data.fitted import Fitted
 from temmed.data.images import DecodedPixels
 from temmed.data.records import Record
+from temmed.data.settings import DataSettings
 from temmed.errors import InputError
 from temmed.models.build import build_reasoner
 from temmed.models.reasoner import Reasoner

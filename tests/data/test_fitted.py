@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted, Source, ValueScale
+from temmed.data.fitting import fit
 from temmed.data.images import ImageSource
 from temmed.timelines.folder import Timeline, write_timeline
 from temmed.timelines.schema import SCHEMA

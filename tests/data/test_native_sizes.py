@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
+from temmed.data.datamodule import TimelineDataModule
 from temmed.data.fitted import Fitted
+from temmed.data.fitting import fit
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import pack
+from temmed.data.settings import DataSettings
 from temmed.errors import InputError
 from temmed.models.build import build_reasoner
 from temmed.timelines.folder import Timeline

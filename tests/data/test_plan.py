@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from temmed.data.batching import Budget, plan
 from temmed.data.samplers import EpochBatchSampler
+from temmed.data.streaming.order import ShardOrder
 
 Sizes = list[tuple[int, int, int]]
 #: Positions, questions, images: no more images than positions.
@@ -75,6 +76,80 @@ def test_epochs_and_processes_take_as_many_steps(
         assert set(together) == set(batches)
         # Nothing comes twice but what evens out the processes.
         assert len(together) - len(batches) < world
+
+
+@st.composite
+def _sharded(draw: st.DrawFn) -> tuple[Sizes, list[int], list[int] | None]:
+    """Sizes, and for each item its shard and perhaps its group."""
+    sizes = draw(_SIZES)
+
+    def numbers(most: int) -> list[int]:
+        return draw(st.lists(st.integers(0, most), min_size=len(sizes), max_size=len(sizes)))
+
+    return sizes, numbers(9), draw(st.none() | st.just(numbers(2)))
+
+
+@given(_sharded(), _BUDGETS, st.booleans(), st.integers(1, 4))
+def test_shards_lose_nothing_whatever_the_budget_and_the_groups(
+    items: tuple[Sizes, list[int], list[int] | None], budget: Budget, shuffle: bool, world: int
+) -> None:
+    sizes, shards, groups = items
+    order = ShardOrder(shards, window=2)
+
+    def sampler(rank: int, world: int) -> EpochBatchSampler:
+        return EpochBatchSampler(
+            sizes, budget.items, shuffle, 3, rank, world, groups, budget.frames, budget.pairs, order
+        )
+
+    counts = set()
+    for epoch in range(3):
+        ranks = [sampler(0, 1), *(sampler(rank, world) for rank in range(world))]
+        for one in ranks:
+            one.set_epoch(epoch)
+        whole, *shares = [[tuple(index for _, index in batch) for batch in one] for one in ranks]
+        together = [batch for share in shares for batch in share]
+        assert sorted(index for batch in whole for index in batch) == list(range(len(sizes)))
+        assert sorted(index for batch in set(together) for index in batch) == list(range(len(sizes)))
+        _assert_within([np.array(batch) for batch in whole], np.array(sizes), budget)
+        assert groups is None or all(len({groups[index] for index in batch}) == 1 for batch in whole)
+        counts.add(len(whole))
+        if shuffle:
+            assert {len(share) for share in shares} == {len(ranks[1])}
+            assert len(together) - len(whole) < world
+        else:
+            assert len(together) == len(set(together))
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("budget", [Budget(8), Budget(1, frames=60), Budget(1, pairs=200)], ids=str)
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batches_stay_near_their_shards(budget: Budget, shuffle: bool, groups: int) -> None:
+    rng = np.random.default_rng(0)
+    shards = np.repeat(np.arange(24), 100)
+    lengths = rng.integers(4, 10, len(shards))
+    sizes = np.stack([lengths, np.full(len(shards), 3), lengths], axis=1)
+    order = ShardOrder(shards.tolist(), window=2)
+    batches = plan(
+        sizes, budget, np.random.default_rng(1) if shuffle else None, rng.integers(0, groups, len(shards)), order
+    )
+    moments: dict[int, list[int]] = {}
+    for moment, batch in enumerate(batches):
+        for shard in shards[batch].tolist():
+            moments.setdefault(shard, []).append(moment)
+    # A shard is needed for about as long as the two of a window last, and a bucket at either end.
+    lasting = 2 * len(batches) / len(set(shards.tolist())) + 2 * 8 * groups
+    assert max(max(found) - min(found) for found in moments.values()) <= lasting
+
+
+@pytest.mark.parametrize("shards", [None, ShardOrder([number // 50 for number in range(400)])], ids=["", "shards"])
+@pytest.mark.parametrize("budget", [Budget(4), Budget(1, frames=24)], ids=str)
+def test_groups_come_by_turns(budget: Budget, shards: ShardOrder | None) -> None:
+    groups = np.arange(400) % 2
+    sizes = np.array([(6, 1, 6)] * 400)
+    batches = plan(sizes, budget, np.random.default_rng(0), groups, shards)
+    first = [int(groups[batch[0]]) for batch in batches[: len(batches) // 4]]
+    assert 0.2 < np.mean(first) < 0.8
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:

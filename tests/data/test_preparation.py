@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted, Source
+from temmed.data.fitting import fit
 from temmed.data.images import DecodedPixels, ImageSource, PreparedImages
 from temmed.data.preparation import Preparation
 from temmed.data.resampling import cut_or_pad, resample, resize

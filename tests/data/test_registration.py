@@ -13,8 +13,8 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from temmed.data import registration
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Source
+from temmed.data.fitting import fit
 from temmed.data.followups import register_timeline
 from temmed.data.images import DecodedPixels, ImageSource, PreparedImages
 from temmed.data.preparation import Preparation

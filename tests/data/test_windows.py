@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted, Source
+from temmed.data.fitting import fit
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import Finish, pack
 from temmed.errors import InputError

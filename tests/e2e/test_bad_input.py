@@ -131,6 +131,7 @@ def test_a_checkpoint_of_another_dataset(start: Start, finished: Outcome, folder
     assert content(finished.run) == before
     assert not (tmp_path / "out").exists()
     start("data=folder", f"data.root={folder}", checkpoint).refused("fingerprint", str(folder))
+    start(checkpoint, "data.position_dropout=0.5").refused("best.ckpt", "data.position_dropout=0.1", "found 0.5")
 
 
 @pytest.mark.parametrize(

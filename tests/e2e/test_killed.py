@@ -94,18 +94,18 @@ def test_a_set_whose_writing_was_killed_is_written_again(
     launch: Callable[..., subprocess.Popen[str]], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    process = launch("debug=fast", "data.patients=20000", cache=cache)
+    process = launch("debug=fast", "data.patients=2000", cache=cache)
     wait_for(lambda: list(cache.glob(".*partial*/images/*")), process)
     kill(process)
     assert not [path for path in cache.iterdir() if not path.name.startswith(".")]
     (left,) = cache.iterdir()
     # The same folder with few patients takes the place of the one that was being written.
     whole = left.name[1:].partition(".partial")[0]
-    left.rename(left.with_name(left.name.replace("-20000x", "-24x")))
+    left.rename(left.with_name(left.name.replace("-2000x", "-24x")))
     monkeypatch.setenv("TEMMED_DATA", str(cache))
     assert start("test=false").code == 0
     (folder,) = cache.iterdir()
-    assert folder.name == whole.replace("-20000x", "-24x")
+    assert folder.name == whole.replace("-2000x", "-24x")
     timeline = Timeline.open(folder)
     assert timeline.meta.fingerprint == timeline.recorded_fingerprint
 
@@ -234,7 +234,7 @@ def test_ctrl_c_while_the_set_is_written_leaves_nothing(
     launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    process = launch("debug=fast", "data.patients=20000", cache=cache)
+    process = launch("debug=fast", "data.patients=2000", cache=cache)
     wait_for(lambda: list(cache.glob(".*partial*/images/*")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, message = process.communicate(timeout=PATIENCE)

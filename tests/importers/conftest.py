@@ -18,7 +18,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from typer.testing import CliRunner, Result
 
 from temmed.cli import app
-from temmed.data.datamodule import DataSettings, TimelineDataModule, fit
+from temmed.data.datamodule import TimelineDataModule
+from temmed.data.fitting import fit
+from temmed.data.settings import DataSettings
 from temmed.timelines.folder import Timeline
 from temmed.timelines.importers.build import Outcome, Request, run_import
 from temmed.timelines.importers.plan import Options, Plan

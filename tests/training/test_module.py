@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items
-from temmed.data.datamodule import DataSettings, TimelineDataModule
+from temmed.data.datamodule import TimelineDataModule
 from temmed.data.fitted import Fitted
+from temmed.data.settings import DataSettings
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
 from temmed.training.losses import loss_sums

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted
+from temmed.data.fitting import fit
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import Pixels, pack
 from temmed.timelines.folder import Timeline

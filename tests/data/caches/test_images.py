@@ -14,8 +14,8 @@ import pytest
 
 from temmed.data.caches import building, digests, images
 from temmed.data.caches.images import CachedPixels, build_images, compact, open_pixels, read_states
-from temmed.data.datamodule import fit
 from temmed.data.fitted import Fitted
+from temmed.data.fitting import fit
 from temmed.data.images import DecodedPixels
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline

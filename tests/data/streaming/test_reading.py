@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 import torch
 
-from temmed.data.datamodule import DataSettings, TimelineDataModule, find_timeline, fit
+from temmed.data.datamodule import TimelineDataModule
+from temmed.data.fitting import fit
 from temmed.data.samplers import EpochBatchSampler
+from temmed.data.settings import DataSettings, find_timeline
 from temmed.data.streaming.layout import MANIFEST, SHARDS, Blob, Manifest
 from temmed.data.streaming.opening import open_timeline
 from temmed.data.streaming.reading import ShardedFiles
