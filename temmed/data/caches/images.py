@@ -54,6 +54,8 @@ _SAMPLE = 8
 _WORTH_PROCESSES = 10.0
 #: Bytes of a part of the cache at least, if there are as many.
 _SMALLEST_PART = 16 << 20
+#: Uncompressed files a sequence, on average, above which opening them takes much longer than reading a cache.
+_MOST_PLAIN_FILES = 2
 
 
 class CachedPixels:
@@ -366,11 +368,12 @@ def _memo(cache: Path, timeline: Timeline) -> Path:
 
 
 def _is_plain(timeline: Timeline, source: ImageSource, fitted: Fitted) -> bool:
-    """Whether the files are uncompressed arrays just as they are wanted, as far as the first shows."""
+    """Whether the files are few uncompressed arrays just as they are wanted, as far as the first shows."""
     images = timeline.table("images")
     if (
         replace(fitted.preparation, size=None) != Preparation()
         or not images["path"].str.lower().str.endswith(".npy").all()
+        or images["path"].nunique() > _MOST_PLAIN_FILES * images["sequence_id"].nunique()
     ):
         return False
     sequence, position = images["sequence_id"].iloc[0], int(images["position"].iloc[0])

@@ -144,6 +144,28 @@ def test_auto_keeps_no_second_copy_of_plain_arrays(tiny_timeline: Timeline, fitt
     assert isinstance(open_pixels(tiny_timeline, smaller, tmp_path, "auto"), CachedPixels)
 
 
+def test_auto_caches_plain_arrays_of_many_files(
+    tiny_timeline: Timeline, fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tiny_timeline.table("images")
+    files = table["path"].nunique() / table["sequence_id"].nunique()
+    monkeypatch.setattr(images, "_MOST_PLAIN_FILES", files)
+    assert isinstance(open_pixels(tiny_timeline, fitted, tmp_path, "auto"), DecodedPixels)
+    monkeypatch.setattr(images, "_MOST_PLAIN_FILES", 0.9 * files)
+    assert isinstance(open_pixels(tiny_timeline, fitted, tmp_path, "auto"), CachedPixels)
+
+
+def test_native_sizes_are_what_the_files_give(cxr: Timeline, tmp_path: Path, same_as_files: SameAsFiles) -> None:
+    native = fit(cxr, make_split(cxr, by="patient", seed=0), None)
+    assert native.preparation.size is None
+    cached = open_pixels(cxr, native, tmp_path, "always")
+    assert isinstance(cached, CachedPixels)
+    decoded = open_pixels(cxr, native, tmp_path, "never")
+    for sequence in cxr.table("sequences")["sequence_id"]:
+        assert cached.size(sequence) == decoded.size(sequence)
+    same_as_files(cached, cxr, native)
+
+
 def test_what_is_read_once_is_cached_only_already(cxr: Timeline, cxr_fitted: Fitted, tmp_path: Path) -> None:
     assert isinstance(open_pixels(cxr, cxr_fitted, tmp_path, once=True), DecodedPixels)
     assert isinstance(open_pixels(cxr, cxr_fitted, tmp_path, "never"), DecodedPixels)
