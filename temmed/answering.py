@@ -14,9 +14,9 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from temmed.data.batch import IGNORE
+from temmed.data.caches.images import open_pixels
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, Reports, SequenceDataset
-from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.loader import Caught, CaughtCollator, TimelineLoader
 from temmed.data.records import Question, Record, build_records
 from temmed.data.samplers import EpochBatchSampler
@@ -89,7 +89,7 @@ class Asker:
         self.module: TimelineModule = load_module(checkpoint)
         limit = read_size(DataSettings.stream_cache, "data.stream_cache")
         self.timeline = open_timeline(root, default_cache(), limit)
-        self.pixels = DecodedPixels(ImageSource(self.timeline, self.module.fitted.windows), self.module.fitted)
+        self.pixels = open_pixels(self.timeline, self.module.fitted, default_cache(), once=True)
         saved = self.module.hparams["provenance"]["data"]
         self.inputs, self.reports = cast(Inputs, saved["inputs"]), cast(Reports, saved["reports"])
         self.stride = int(saved.get("stride", 1))

@@ -137,7 +137,7 @@ def verify(
             typer.echo(f"Damaged: {problem}", err=True)
         if problems and take_away:
             typer.echo(f"Removed {item.path}" if remove(item) else f"In use, left alone: {item.path}")
-    typer.echo(f"{len(entries)} entries, {damaged} damaged.")
+    typer.echo(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {damaged} damaged.")
     if damaged:
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -12,12 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from pyarrow.lib import ArrowException
 from tqdm import tqdm
 
 from temmed.errors import InputError
 from temmed.files import atomic_stream, is_writable
 from temmed.processes import processors
 
+_LOG = logging.getLogger(__name__)
 #: Below this age, in seconds, a file may be changed again within one tick of its file system's clock: the times alone
 #: would not tell. The coarsest clock in use, that of FAT, ticks every two seconds.
 _UNSETTLED = 2.0
@@ -81,6 +84,10 @@ class FileState:
         """
         if not self.still():
             raise _written(self.path)
+
+
+#: Columns of a memo: only what is settled is written into it.
+_MEMO = [field.name for field in fields(FileState)][:-1]
 
 
 @dataclass(frozen=True)
@@ -155,12 +162,15 @@ def _state(path: str, files: list[FileState]) -> ImageState:
 def _read(memo: Path) -> dict[str, FileState]:
     if not memo.exists():
         return {}
-    table = pd.read_parquet(memo)
+    try:
+        table = pd.read_parquet(memo, columns=_MEMO)
+    except (OSError, ArrowException) as error:
+        _LOG.warning("%s cannot be read (%s): all images are looked through again.", memo, str(error).splitlines()[0])
+        return {}
     return {row[0]: FileState(*row) for row in table.itertuples(index=False, name=None)}
 
 
 def _write(memo: Path, states: list[FileState]) -> None:
-    names = [field.name for field in fields(FileState)][:-1]
-    table = pd.DataFrame([astuple(state)[:-1] for state in states], columns=names)
+    table = pd.DataFrame([astuple(state)[:-1] for state in states], columns=_MEMO)
     with atomic_stream(memo) as stream:
         table.to_parquet(stream, index=False)

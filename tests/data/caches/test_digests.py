@@ -45,6 +45,25 @@ def test_settled_files_are_read_once(tmp_path: Path, reads: list[str], monkeypat
     assert sorted(reads) == ["a", "b", "b"]
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing"])
+def test_a_damaged_memo_is_told_of_and_written_again(
+    content: bytes,
+    tmp_path: Path,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "a").write_text("a")
+    memo = tmp_path / "m.parquet"
+    _later(monkeypatch)
+    first = image_states(tmp_path, ["a"], memo)
+    memo.write_bytes(content)
+    assert image_states(tmp_path, ["a"], memo) == first
+    assert str(memo) in caplog.text
+    assert image_states(tmp_path, ["a"], memo) == first
+    assert reads == ["a", "a"]
+
+
 def test_a_file_that_was_written_just_now_is_read_again(tmp_path: Path, reads: list[str]) -> None:
     """Its times may not show the next change."""
     (tmp_path / "a").write_text("a")
