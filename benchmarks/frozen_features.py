@@ -17,7 +17,7 @@ from harness import Ratio, in_turn, parser, report
 from training import build, epoch_seconds
 
 from temmed.data.datamodule import TimelineDataModule
-from temmed.run import _features as store_features
+from temmed.run import store_features
 from temmed.training.quiet import without_noise
 
 BAR = 30.0

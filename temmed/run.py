@@ -116,7 +116,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
     trainer = _trainer(config)
     if settings.cache_features:
-        data.features = _features(module, timeline, settings, caches)
+        data.features = store_features(module, timeline, settings, caches)
     else:
         data.prepare_data()
     # Nothing is written before this line, so that a refusal leaves nothing behind.
@@ -417,7 +417,12 @@ def _with_login(logger: DictConfig) -> DictConfig:
     return changed
 
 
-def _features(module: TimelineModule, timeline: Timeline, settings: DataSettings, cache: Path) -> FeatureStore:
+def store_features(module: TimelineModule, timeline: Timeline, settings: DataSettings, cache: Path) -> FeatureStore:
+    """The features that a model's frozen backbone makes of all images, computed unless they are kept already.
+
+    Raises:
+        InputError: the backbone is not frozen, or images cannot be read.
+    """
     backbone = module.reasoner.backbone
     if any(parameter.requires_grad for parameter in backbone.parameters()):
         raise InputError(
