@@ -34,7 +34,7 @@ from temmed.training.quiet import without_noise
 
 GAIN, LOOP = 0.90, 0.95
 OVERRIDES = {
-    "ct": ["data=ct", "data.patients=120", "data.batch_size=8"],
+    "ct": ["data=ct", "data.patients=240", "data.batch_size=8"],
     "ultrasound": ["data=ultrasound", "data.patients=32", "data.batch_size=4"],
 }
 COMMON = [
