@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
 
@@ -44,6 +44,25 @@ def sinusoids(values: Tensor, periods: tuple[float, float], size: int) -> Tensor
 def encode_time(times: Tensor) -> Tensor:
     """Encoding of elapsed times (days, seconds or steps): ``(*times.shape, TIME_SIZE)``."""
     return sinusoids(times, TIME_PERIODS, TIME_SIZE)
+
+
+class ElapsedTime(nn.Linear):
+    """What elapsed times add to tokens: a learned projection of `encode_time`, small at the start.
+
+    Args:
+        dim: size of the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(TIME_SIZE, dim, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Start with little, so that tokens first count by what they show."""
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, times: Tensor) -> Tensor:
+        """``(B, T) → (B, T, 1, dim)``, to be added to tokens ``(B, T, K, dim)``."""
+        return super().forward(encode_time(times).to(self.weight.dtype)).unsqueeze(2)
 
 
 def encode_position(positions: Tensor) -> Tensor:

@@ -51,10 +51,47 @@ class TemporalMemory:
         return TemporalMemory(*(torch.cat([getattr(part, name) for part in parts], dim=1) for name in names))
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """The positions of B sequences that a head reads at once: all of them, or the next ones.
+
+    Attributes:
+        tokens: ``(B, T, K, D)``; a missing image holds the learned "missing" embedding.
+        times: ``(B, T)`` canonical time.
+        mask: ``(B, T)`` bool, the position exists.
+        image_mask: ``(B, T)`` bool, it has an image.
+        numbers: ``(T,)`` long, the positions counted from the start of the sequences, in which spans of validity are.
+        called: ``(B, T)`` what the positions are called, which differs where some were left out.
+    """
+
+    tokens: Tensor
+    times: Tensor
+    mask: Tensor
+    image_mask: Tensor
+    numbers: Tensor
+    called: Tensor
+
+    def slot_per_position(self, values: Tensor, valid_from: Tensor, valid_to: Tensor) -> TemporalMemory:
+        """A memory with one slot per position at each place.
+
+        Args:
+            values: ``(B, T, K, D)``.
+            valid_from: ``(B, T)``.
+            valid_to: ``(B, T)``.
+        """
+        moments = (self.times, self.called.to(self.times.dtype), valid_from, valid_to)
+        return TemporalMemory(values, *(x.unsqueeze(2) for x in moments))
+
+    def slot_now(self, values: Tensor) -> TemporalMemory:
+        """A memory with one slot ``(B, T, K, D)`` per position, readable at that position alone."""
+        begin = self.numbers.expand_as(self.times)
+        return self.slot_per_position(values, begin, begin + 1)
+
+
 class TemporalHead(nn.Module, ABC):
     """Turns the image tokens of a sequence into a memory that questions can read.
 
-    Subclasses take ``dim`` as their first argument, and their file names the source of the idea.
+    Subclasses take ``dim`` as their first argument and implement `read`; their file names the source of the idea.
     """
 
     #: Whether the state keeps its size however long the sequence.
@@ -63,6 +100,17 @@ class TemporalHead(nn.Module, ABC):
     addressable: ClassVar[bool]
 
     @abstractmethod
+    def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
+        """Read a whole sequence or its next chunk.
+
+        Args:
+            chunk: the positions to read.
+            state: what this returned for the chunk before; ``None`` at the start.
+
+        Returns:
+            The memory, readable at every position of this chunk, and the state after it.
+        """
+
     def forward(
         self,
         tokens: Tensor,
@@ -72,20 +120,24 @@ class TemporalHead(nn.Module, ABC):
         state: State | None = None,
         positions: Tensor | None = None,
     ) -> tuple[TemporalMemory, State]:
-        """Read a whole sequence or its next chunk.
+        """Read a whole sequence or its next chunk; for the shapes see `Chunk`.
 
         Args:
-            tokens: ``(B, T, K, D)``; a missing image holds the learned "missing" embedding.
-            times: ``(B, T)`` canonical time.
-            mask: ``(B, T)`` bool, the position exists.
-            image_mask: ``(B, T)`` bool, it has an image.
+            tokens: of the images.
+            times: of the positions.
+            mask: which exist.
+            image_mask: which have an image.
             state: from the previous chunk; ``None`` at the start.
-            positions: ``(B, T)`` what the positions are called where some were left out; counted on by default.
-                Spans of validity count the positions that were read, whatever they are called.
+            positions: ``(B, T)`` what the positions are called; counted on by default.
 
         Returns:
-            The memory, readable at every position of this chunk, and the state after it.
+            See `read`; the state also has ``next_position``.
         """
+        start = 0 if state is None else int(state["next_position"])
+        numbers = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        called = numbers.expand_as(times) if positions is None else positions
+        memory, after = self.read(Chunk(tokens, times, mask, image_mask, numbers, called), state)
+        return memory, after | {"next_position": numbers[-1] + 1}
 
     def step(
         self, tokens: Tensor, time: Tensor, state: State | None = None, position: Tensor | None = None
@@ -94,35 +146,3 @@ class TemporalHead(nn.Module, ABC):
         there = torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
         positions = None if position is None else position.unsqueeze(1)
         return self(tokens.unsqueeze(1), time.unsqueeze(1), there, there, state, positions)
-
-
-def chunk_positions(tokens: Tensor, state: State | None) -> Tensor:
-    """Numbers of the positions of a chunk, ``(T,)`` long, counted on from the state."""
-    start = 0 if state is None else int(state["next_position"])
-    return torch.arange(start, start + tokens.shape[1], device=tokens.device)
-
-
-def as_called(positions: Tensor | None, spots: Tensor, times: Tensor) -> Tensor:
-    """``(B, T)``: what the positions are called; their numbers ``(T,)`` by default."""
-    return spots.expand_as(times) if positions is None else positions
-
-
-def next_position(positions: Tensor) -> Tensor:
-    """The position after a chunk, for the state."""
-    return positions[-1] + 1
-
-
-def per_position(
-    values: Tensor, times: Tensor, positions: Tensor, valid_from: Tensor, valid_to: Tensor
-) -> TemporalMemory:
-    """A memory with one slot per position at each place.
-
-    Args:
-        values: ``(B, T, K, D)``.
-        times: ``(B, T)``.
-        positions: ``(B, T)``.
-        valid_from: ``(B, T)``.
-        valid_to: ``(B, T)``.
-    """
-    moments = (times, positions.to(times.dtype), valid_from, valid_to)
-    return TemporalMemory(values, *(x.unsqueeze(2) for x in moments))

@@ -8,17 +8,9 @@ the latest earlier image, whatever the question names.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from temmed.models.temporal.base import (
-    State,
-    TemporalHead,
-    TemporalMemory,
-    as_called,
-    chunk_positions,
-    next_position,
-    per_position,
-)
+from temmed.models.temporal.base import Chunk, State, TemporalHead, TemporalMemory
 
 
 class Difference(TemporalHead):
@@ -36,30 +28,17 @@ class Difference(TemporalHead):
         self.no_prior = nn.Parameter(torch.zeros(dim))
         self.compare = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
-    def forward(
-        self,
-        tokens: Tensor,
-        times: Tensor,
-        mask: Tensor,
-        image_mask: Tensor,
-        state: State | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[TemporalMemory, State]:
-        """See `TemporalHead.forward`."""
-        spots = chunk_positions(tokens, state)
+    def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
+        """See `TemporalHead.read`."""
         if state is None:
-            latest = tokens.new_zeros(tokens[:, 0].shape)
-            seen = image_mask.new_zeros(len(tokens))
+            latest = chunk.tokens.new_zeros(chunk.tokens[:, 0].shape)
+            seen = chunk.image_mask.new_zeros(len(chunk.tokens))
         else:
             latest, seen = state["latest"], state["seen"]
         compared = []
-        for t in range(tokens.shape[1]):
-            current = tokens[:, t]
+        for current, there in zip(chunk.tokens.unbind(1), chunk.image_mask.unbind(1), strict=True):
             change = torch.where(seen[:, None, None], current - latest, self.no_prior)
             compared.append(self.compare(torch.cat([current, change], dim=-1)))
-            there = image_mask[:, t]
             latest = torch.where(there[:, None, None], current, latest)
             seen = seen | there
-        begin = spots.expand_as(times)
-        memory = per_position(torch.stack(compared, dim=1), times, as_called(positions, spots, times), begin, begin + 1)
-        return memory, {"latest": latest, "seen": seen, "next_position": next_position(spots)}
+        return chunk.slot_now(torch.stack(compared, dim=1)), {"latest": latest, "seen": seen}

@@ -15,16 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from temmed.models import start
-from temmed.models.encodings import TIME_SIZE, encode_time
-from temmed.models.temporal.base import (
-    FOREVER,
-    State,
-    TemporalHead,
-    TemporalMemory,
-    as_called,
-    chunk_positions,
-    next_position,
-)
+from temmed.models.encodings import ElapsedTime
+from temmed.models.temporal.base import FOREVER, Chunk, State, TemporalHead, TemporalMemory
 
 
 class _Bank(NamedTuple):
@@ -90,7 +82,7 @@ class MemoryFusion(TemporalHead):
         if capacity < 1:
             raise ValueError(f"Expected capacity >= 1, got {capacity}")
         self.capacity = capacity
-        self.time = nn.Linear(TIME_SIZE, dim, bias=False)
+        self.time = ElapsedTime(dim)
         # The slots are their own keys: a layer for those as well could say nothing that this one cannot.
         self.query = nn.Linear(dim, dim)
         self.empty = nn.Parameter(torch.zeros(dim))
@@ -101,22 +93,13 @@ class MemoryFusion(TemporalHead):
         self.fuse = nn.Linear(2 * dim, dim)
         # At the start what is seen is stored as it is: open gates, and nothing fused into it.
         nn.init.constant_(self.from_fused.bias, 2.0)
-        nn.init.normal_(self.time.weight, std=0.01)
         start.at_zero(self.fuse)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        times: Tensor,
-        mask: Tensor,
-        image_mask: Tensor,
-        state: State | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[TemporalMemory, State]:
-        """See `TemporalHead.forward`."""
-        spots = chunk_positions(tokens, state)
+    def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
+        """See `TemporalHead.read`."""
+        tokens, times, image_mask = chunk.tokens, chunk.times, chunk.image_mask
         bank, filled = self._resume(tokens, state)
-        tokens = tokens + self.time(encode_time(times)).unsqueeze(2)
+        tokens = tokens + self.time(times)
         query = self.query(tokens) * tokens.shape[-1] ** -0.5
         ahead = (tokens, query, query @ self.empty, self.from_current(tokens))
         currents = [_Current(*parts) for parts in zip(*(x.unbind(1) for x in ahead), strict=True)]
@@ -125,10 +108,9 @@ class MemoryFusion(TemporalHead):
         full = before + image_mask > self.capacity
         used, overflows = after.amax(dim=0).tolist(), full.any(dim=0).tolist()
         gone: list[TemporalMemory] = []
-        called = as_called(positions, spots, times)
-        for t, spot in enumerate(spots.tolist()):
+        for t, spot in enumerate(chunk.numbers.tolist()):
             written = self._fuse(currents[t], bank, before[:, t])
-            bank = _write(bank, written, times[:, t], called[:, t], spot, before[:, t], image_mask[:, t])
+            bank = _write(bank, written, times[:, t], chunk.called[:, t], spot, before[:, t], image_mask[:, t])
             if overflows[t]:
                 bank, lost = _merge(bank, spot, full[:, t])
                 gone.append(lost)
@@ -140,7 +122,6 @@ class MemoryFusion(TemporalHead):
         return TemporalMemory.join([*gone, live]), {
             **{name: x.expand(*x.shape[:2], places, *x.shape[3:]) for name, x in kept.items()},
             "filled": after[:, -1],
-            "next_position": next_position(spots),
         }
 
     @staticmethod

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from temmed.models.temporal.base import State, TemporalHead, TemporalMemory, chunk_positions, next_position
+from temmed.models.temporal.base import Chunk, State, TemporalHead, TemporalMemory
 
 
 class NoMemory(TemporalHead):
@@ -20,17 +18,7 @@ class NoMemory(TemporalHead):
     def __init__(self, dim: int) -> None:
         super().__init__()
 
-    def forward(
-        self,
-        tokens: Tensor,
-        times: Tensor,
-        mask: Tensor,
-        image_mask: Tensor,
-        state: State | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[TemporalMemory, State]:
-        """See `TemporalHead.forward`."""
-        spots = chunk_positions(tokens, state)
-        nothing = times[:, :0, None]
-        memory = TemporalMemory(tokens[:, :0], nothing, nothing, nothing.long(), nothing.long())
-        return memory, {"next_position": next_position(spots)}
+    def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
+        """See `TemporalHead.read`."""
+        nothing = chunk.times[:, :0, None]
+        return TemporalMemory(chunk.tokens[:, :0], nothing, nothing, nothing.long(), nothing.long()), {}

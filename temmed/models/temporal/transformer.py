@@ -12,17 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from temmed.models import start
-from temmed.models.encodings import TIME_SIZE, encode_time
-from temmed.models.temporal.base import (
-    FOREVER,
-    State,
-    TemporalHead,
-    TemporalMemory,
-    as_called,
-    chunk_positions,
-    next_position,
-    per_position,
-)
+from temmed.models.encodings import ElapsedTime
+from temmed.models.temporal.base import FOREVER, Chunk, State, TemporalHead, TemporalMemory
 
 
 class _Layer(nn.Module):
@@ -71,35 +62,25 @@ class CausalTransformer(TemporalHead):
 
     def __init__(self, dim: int, layers: int = 2, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        self.time = nn.Linear(TIME_SIZE, dim, bias=False)
-        nn.init.normal_(self.time.weight, std=0.01)
+        self.time = ElapsedTime(dim)
         self.layers = nn.ModuleList(_Layer(dim, heads, dropout) for _ in range(layers))
 
-    def forward(
-        self,
-        tokens: Tensor,
-        times: Tensor,
-        mask: Tensor,
-        image_mask: Tensor,
-        state: State | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[TemporalMemory, State]:
-        """See `TemporalHead.forward`."""
-        spots = chunk_positions(tokens, state)
-        x = (tokens + self.time(encode_time(times)).unsqueeze(2)).transpose(1, 2)
+    def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
+        """See `TemporalHead.read`."""
+        x = (chunk.tokens + self.time(chunk.times)).transpose(1, 2)
+        mask = chunk.mask
         there = mask if state is None else torch.cat([state["there"], mask], dim=1)
         length, total = mask.shape[1], there.shape[1]
-        order = torch.arange(total, device=tokens.device)
+        order = torch.arange(total, device=x.device)
         causal = order <= order[total - length :].unsqueeze(1)
         # A padded position may read itself, so that no row of the attention is empty.
         itself = order == order[total - length :].unsqueeze(1)
         allowed = ((causal & there.unsqueeze(1)) | itself).unsqueeze(1)
-        carried: State = {"there": there, "next_position": next_position(spots)}
+        carried: State = {"there": there}
         for number, layer in enumerate(self.layers):
             x, carried[f"past_{number}"] = layer(x, allowed, None if state is None else state[f"past_{number}"])
-        since = torch.where(mask, spots, FOREVER)
-        called = as_called(positions, spots, times)
-        memory = per_position(x.transpose(1, 2), times, called, since, torch.full_like(since, FOREVER))
+        since = torch.where(mask, chunk.numbers, FOREVER)
+        memory = chunk.slot_per_position(x.transpose(1, 2), since, torch.full_like(since, FOREVER))
         if state is not None:
             memory = TemporalMemory.join([_unpack(state), memory])
         return memory, carried | _pack(memory)
