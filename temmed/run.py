@@ -236,6 +236,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
         trained = reopen_split(timeline, provenance["split"])
         _check_same_data(content, timeline, trained, config.ckpt_path)
         _check_unseen(trained, split, config.subset, timeline)
+    _register(timeline, module.fitted.preparation.register, config)
     run = Path(config.ckpt_path).absolute().parent.parent
     folder = Path(config.out) if config.out is not None else run / "evaluations" / config.subset
     metrics = judge(module, timeline, split, settings, config.subset, folder, config)
@@ -254,7 +255,6 @@ def judge(
     config: DictConfig,
 ) -> Metrics:
     """Predict a subset from pixels, write ``predictions/SUBSET`` and ``metrics.json``, and print the main scores."""
-    _register(timeline, module.fitted.preparation.register, config)
     data = TimelineDataModule(timeline, split, settings, module.fitted, cache=Path(config.paths.cache), once=True)
     bare = {name: config.trainer[name] for name in ("accelerator", "precision", "enable_progress_bar")}
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)

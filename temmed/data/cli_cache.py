@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, check and remove cached images and features.", no_args_is_help=True)
 
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _Root = Annotated[
@@ -143,10 +141,13 @@ def verify(
 
 
 def _root(given: Path | None) -> Path:
-    folder = Path(os.environ.get("TEMMED_DATA", "data_cache")) if given is None else given
-    if given is not None and not folder.is_dir():
-        raise InputError("a folder", "nothing there", str(folder), "Give the folder that paths.cache names.")
-    return folder
+    from temmed.data.streaming.opening import default_cache
+
+    if given is None:
+        return default_cache()
+    if not given.is_dir():
+        raise InputError("a folder", "nothing there", str(given), "Give the folder that paths.cache names.")
+    return given
 
 
 def _check_kind(kind: str | None) -> None:
@@ -161,7 +162,10 @@ def _seconds(text: str | None, option: str) -> float | None:
 
 
 def _size(text: str | None, option: str) -> int | None:
-    return None if text is None else int(_number(text.upper(), _UNITS, option, "a size such as 500MB or 2GB"))
+    from temmed.data.streaming.sizes import UNITS
+
+    units = {name.upper(): size for name, size in UNITS.items()}
+    return None if text is None else int(_number(text.upper(), units, option, "a size such as 500MB or 2GB"))
 
 
 def _number(text: str, units: dict[str, int], option: str, expected: str) -> float:

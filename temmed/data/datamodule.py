@@ -170,8 +170,8 @@ class TimelineDataModule(pl.LightningDataModule):
             InputError: there are more processes than items.
         """
         dataset = self.dataset(subset, training)
-        budget = self._budget(dataset)
-        if alone := budget.too_large(dataset.sizes):
+        sizes, budget = dataset.sizes, self._budget(dataset)
+        if alone := budget.too_large(sizes):
             _LOG.warning(
                 "%d of the %d sequences of %s exceed data.frames_per_batch or data.pairs_per_batch by themselves: each "
                 "stands alone in its batch.",
@@ -192,7 +192,7 @@ class TimelineDataModule(pl.LightningDataModule):
         if not training:
             size = min(size, len(dataset) // processes)  # every process has something to validate
         sampler = EpochBatchSampler(
-            dataset.sizes,
+            sizes,
             size,
             shuffle=training,
             seed=self.seed,

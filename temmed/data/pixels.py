@@ -6,8 +6,11 @@ own number type. Windows and normalisation are applied by `Finish`, on the devic
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +22,8 @@ from temmed.data.buffers import Buffers
 from temmed.data.fitted import Fitted
 
 _BUFFERS = Buffers()
+#: Bytes below which one thread has copied a batch before another has started.
+_WORTH_THREADS = 8 << 20
 
 
 @dataclass
@@ -88,18 +93,33 @@ def pack(stacks: Sequence[PixelStack], sources: int) -> tuple[Tensor, Tensor]:
     if not everywhere:
         images.fill(0)
     mask = np.zeros((count, sources), dtype=bool)
-    start = 0
-    for stack in stacks:
-        part = slice(start, start + len(stack))
-        if everywhere and stack.array.dtype == kind:
-            # "clip" lets NumPy write into the target at once; the rows are known to exist.
-            np.take(stack.array, stack.rows, axis=0, out=images[part], mode="clip")
-            mask[part] = stack.mask
-        else:
-            images[part, list(stack.columns)] = stack.array[stack.rows]
-            mask[part, list(stack.columns)] = stack.mask
-        start += len(stack)
+    starts = np.cumsum([0, *map(len, stacks)]).tolist()
+
+    def copy(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            stack, part = stacks[number], slice(starts[number], starts[number + 1])
+            if everywhere and stack.array.dtype == kind:
+                # "clip" lets NumPy write into the target at once; the rows are known to exist.
+                stack.array.take(stack.rows, axis=0, out=images[part], mode="clip")
+                mask[part] = stack.mask
+            else:
+                images[part, list(stack.columns)] = stack.array[stack.rows]
+                mask[part, list(stack.columns)] = stack.mask
+
+    # One processor does not use all of the memory's speed. Loader processes have one thread each.
+    threads = torch.get_num_threads() if images.nbytes >= _WORTH_THREADS else 1
+    shares = [range(n, len(stacks), threads) for n in range(threads)]
+    others = [_threads(os.getpid(), threads - 1).submit(copy, share) for share in shares[1:]]
+    copy(shares[0])
+    for other in others:
+        other.result()
     return joined, torch.from_numpy(mask)
+
+
+@cache
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    """Threads of a process, kept; a forked process has none of its parent's."""
+    return ThreadPoolExecutor(count, thread_name_prefix="pack")
 
 
 class Finish(nn.Module):

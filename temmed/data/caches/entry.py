@@ -247,6 +247,11 @@ class Entry:
         self._first = np.concatenate([[0], np.cumsum(index.rows)])
         self._first_mask = np.concatenate([[0], np.cumsum(index.rows * columns[index.layout])])
         self._kinds = [np.dtype(layout.dtype) for layout in index.layouts]
+        # Most entries have all sources at all positions, and most sequences an image at each: no search then.
+        self._whole = bool(index.mask.all())
+        steps = np.arange(len(index.positions)) - np.repeat(self._first[:-1], index.rows)
+        gaps = np.concatenate([[0], np.cumsum(index.positions != steps)])
+        self._counted = gaps[self._first[1:]] == gaps[self._first[:-1]]
         self._maps: dict[int, mmap.mmap] = {}
 
     def __getstate__(self) -> dict[str, Path]:
@@ -278,8 +283,15 @@ class Entry:
         Raises:
             KeyError: it has no such position.
         """
-        held = self.index.positions[self._first.item(number) : self._first.item(number + 1)]
         wanted = np.array(positions, np.int64)
+        if (
+            self._counted.item(number)
+            and len(wanted)
+            and min(positions) >= 0
+            and max(positions) < self.index.rows[number]
+        ):
+            return wanted
+        held = self.index.positions[self._first.item(number) : self._first.item(number + 1)]
         rows = held.searchsorted(wanted)
         if held.take(rows, mode="clip").tobytes() != wanted.tobytes():
             absent = sorted(set(wanted.tolist()) - set(held.tolist()))
@@ -288,6 +300,8 @@ class Entry:
 
     def mask(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """``(n, len(columns))`` whether a source is there, at some rows of a sequence."""
+        if self._whole:
+            return np.ones((len(rows), len(self.layout(number).columns)), bool)
         flat = self.index.mask[self._first_mask.item(number) : self._first_mask.item(number + 1)]
         return flat.reshape(-1, len(self.layout(number).columns)).take(rows, axis=0)
 

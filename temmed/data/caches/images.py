@@ -70,7 +70,7 @@ class CachedPixels:
 
     def size(self, sequence_id: str) -> tuple[int, ...]:
         """The size of the images of a sequence."""
-        return tuple(self.entry.array(self.entry.numbers[sequence_id]).shape[2:])
+        return self.entry.layout(self.entry.numbers[sequence_id]).shape[1:]
 
     def stack(self, sequence_id: str, positions: Sequence[int]) -> PixelStack:
         """The images of some positions of a sequence; their array is a view of the mapped file."""
@@ -125,19 +125,21 @@ def open_pixels(
     Raises:
         InputError: images cannot be read, or there is no space for a cache.
     """
-    source = ImageSource(timeline, fitted.windows)
     motions = cache and cache / "registration"
-    decoded = DecodedPixels(source, fitted, motions)
+
+    def decoded() -> DecodedPixels:
+        return DecodedPixels(ImageSource(timeline, fitted.windows), fitted, motions)
+
     if cache is None or mode == "never" or isinstance(timeline.files, ShardedFiles):
-        return decoded  # shards are a cache already
-    if mode == "auto" and _is_plain(timeline, source, fitted):
-        return decoded
+        return decoded()  # shards are a cache already
+    if mode == "auto" and _is_plain(timeline, fitted):
+        return decoded()
     if once and not _memo(cache, timeline).exists():
-        return decoded
+        return decoded()
     states = read_states(timeline, cache)
     target = cache / "images" / image_key(timeline, fitted, states)
     if once and not target.exists():
-        return decoded
+        return decoded()
     return build_images(target, timeline, fitted, states, motions=motions)
 
 
@@ -367,7 +369,7 @@ def _memo(cache: Path, timeline: Timeline) -> Path:
     return cache / "file-digests" / f"{name}.parquet"
 
 
-def _is_plain(timeline: Timeline, source: ImageSource, fitted: Fitted) -> bool:
+def _is_plain(timeline: Timeline, fitted: Fitted) -> bool:
     """Whether the files are few uncompressed arrays just as they are wanted, as far as the first shows."""
     images = timeline.table("images")
     if (
@@ -377,6 +379,7 @@ def _is_plain(timeline: Timeline, source: ImageSource, fitted: Fitted) -> bool:
     ):
         return False
     sequence, position = images["sequence_id"].iloc[0], int(images["position"].iloc[0])
+    source = ImageSource(timeline, fitted.windows)
     held = source.read(sequence, [position])[position].values()
     return all(fitted.preparation.size in (None, image.shape) for image in held)
 

@@ -6,7 +6,8 @@ import re
 
 from temmed.errors import InputError
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+#: Bytes, of 1,000 and not 1,024 to the step.
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def read_size(text: str | int, where: str) -> int:
@@ -23,6 +24,6 @@ def read_size(text: str | int, where: str) -> int:
     (64000000, 1500000000)
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", str(text).strip().lower())
-    if match is None or match[2] not in _UNITS or not float(match[1]):
+    if match is None or match[2] not in ("", *UNITS) or not float(match[1]):
         raise InputError("a number of bytes, such as 64MB or 50GB", repr(text), where, "Correct it.")
-    return round(float(match[1]) * _UNITS[match[2]])
+    return round(float(match[1]) * UNITS.get(match[2], 1))
