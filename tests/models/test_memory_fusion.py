@@ -88,12 +88,12 @@ def _one_place(head: MemoryFusion, tokens: Tensor, times: Tensor, there: Tensor)
         if exists:
             current = token + head.time(time.reshape(1, 1)).reshape(-1)
             keys = torch.stack([head.empty, *(slot.raw for slot in bank)])
-            read = (keys @ head.query(current) * dim**-0.5).softmax(dim=0) @ keys
-            fuse_gate, fuse_hidden, write_gate = head.from_read(read).split((dim, 2 * dim, dim))
-            gate, hidden = head.from_current(current).split((dim, 2 * dim))
-            fused = head.fuse(functional.gelu(hidden + fuse_hidden))
-            fused = current + torch.sigmoid(gate + fuse_gate) * fused
-            bank = [*bank, Slot(current, torch.sigmoid(head.from_fused(fused) + write_gate) * fused, [float(time)])]
+            query, gate, hidden = head.from_current(current).chunk(3)
+            read = (keys @ query * dim**-0.5).softmax(dim=0) @ keys
+            read_gate, read_hidden = head.from_read(read).chunk(2)
+            fused = head.fuse(functional.gelu(hidden + read_hidden))
+            fused = current + torch.sigmoid(gate + read_gate) * fused
+            bank = [*bank, Slot(current, torch.sigmoid(head.gate(fused)) * fused, [float(time)])]
         if len(bank) > head.capacity:
             alike = [functional.cosine_similarity(a.raw, b.raw, dim=0).item() for a, b in itertools.pairwise(bank)]
             at = max(range(len(alike)), key=alike.__getitem__)

@@ -25,7 +25,7 @@ from temmed.models.temporal.base import FOREVER, Chunk, State, TemporalHead, Tem
 from temmed.models.temporal.merging import Plan, plan_merges
 
 #: Entries that are computed at once.
-_BLOCK = 64
+_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,15 @@ class MemoryFusion(TemporalHead):
             raise ValueError(f"Expected capacity >= 1, got {capacity}")
         self.capacity = capacity
         self.time = ElapsedTime(dim)
-        # The slots are their own keys: a layer for those as well could say nothing that this one cannot.
-        self.query = nn.Linear(dim, dim)
         self.empty = nn.Parameter(torch.zeros(dim))
-        # The first layers of the gate of fusion (dim), of the fusion (2 dim) and of the gate of writing (dim).
+        # Of the current tokens: the query, for which slots are their own keys, and beside what is read the gate of
+        # fusion and what is fused.
         self.from_current = nn.Linear(dim, 3 * dim)
-        self.from_read = nn.Linear(dim, 4 * dim, bias=False)
-        self.from_fused = nn.Linear(dim, dim)
-        self.fuse = nn.Linear(2 * dim, dim)
+        self.from_read = nn.Linear(dim, 2 * dim, bias=False)
+        self.fuse = nn.Linear(dim, dim)
+        self.gate = nn.Linear(dim, dim)
         # At the start what is seen is stored as it is: open gates, and nothing fused into it.
-        nn.init.constant_(self.from_fused.bias, 2.0)
+        nn.init.constant_(self.gate.bias, 2.0)
         start.at_zero(self.fuse)
 
     def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
@@ -120,11 +119,14 @@ class MemoryFusion(TemporalHead):
         length = entries.tokens.shape[2]
         edges = [*range(int(entries.before.min()), length, _BLOCK), length]
         plan = plan_merges(entries.tokens, entries.number, entries.lengths, self.capacity, set(edges))
-        bank = _Bank(entries, plan, edges[0])
-        for begin, end in itertools.pairwise(edges):
+        # Split once: the gradient of a slice is as large as the whole.
+        past, *parts = entries.tokens.split(
+            [edges[0], *(end - begin for begin, end in itertools.pairwise(edges))], dim=2
+        )
+        bank = _Bank(entries, plan, past)
+        for (begin, end), current in zip(itertools.pairwise(edges), parts, strict=True):
             block = bank.block(begin, end, self.capacity)
-            current = entries.tokens[:, :, begin:end]
-            bank.write(block, self._written(current, bank.readable(block, self.empty), block.allowed))
+            bank.write(block, self._written(current, bank.readable(block, current, self.empty), block.allowed))
         return bank.memory(chunk.times.dtype), bank.state(self.capacity)
 
     def _written(self, current: Tensor, readable: Tensor, allowed: Tensor) -> Tensor:
@@ -137,13 +139,12 @@ class MemoryFusion(TemporalHead):
             readable: ``(B, K, S, D)``.
             allowed: ``(B, K or 1, N, S)`` bool.
         """
-        dim = current.shape[-1]
-        read = functional.scaled_dot_product_attention(self.query(current), readable, readable, attn_mask=allowed)
-        fuse_gate, fuse_hidden, write_gate = self.from_read(read).split((dim, 2 * dim, dim), dim=-1)
-        current_gate, current_hidden = self.from_current(current).split((dim, 2 * dim), dim=-1)
-        fused = self.fuse(functional.gelu(current_hidden + fuse_hidden))
-        fused = current + torch.sigmoid(current_gate + fuse_gate) * fused
-        return torch.sigmoid(self.from_fused(fused) + write_gate) * fused
+        query, gate, hidden = self.from_current(current).chunk(3, dim=-1)
+        read = functional.scaled_dot_product_attention(query, readable, readable, attn_mask=allowed)
+        read_gate, read_hidden = self.from_read(read).chunk(2, dim=-1)
+        fused = self.fuse(functional.gelu(hidden + read_hidden))
+        fused = current + torch.sigmoid(gate + read_gate) * fused
+        return torch.sigmoid(self.gate(fused)) * fused
 
 
 @dataclass(frozen=True)
@@ -173,12 +174,12 @@ class _Bank:
     Args:
         entries: what is written.
         plan: what is merged.
-        begin: the first entry that is not in the bank.
+        tokens: ``(B, K, N, D)`` of the first entries, which are in the bank already.
     """
 
-    def __init__(self, entries: _Entries, plan: Plan, begin: int) -> None:
+    def __init__(self, entries: _Entries, plan: Plan, tokens: Tensor) -> None:
         self.entries, self.plan = entries, plan
-        self.tokens, self.written = entries.tokens[:, :, :begin], entries.written[:, :, :begin]
+        self.tokens, self.written = tokens, entries.written[:, :, : tokens.shape[2]]
         self.shown, self.mixed = [self.written], [self.written[:, :, :0]]
         self.total = functional.pad(entries.number.cumsum(dim=2), (1, 0))
 
@@ -216,10 +217,9 @@ class _Bank:
         with torch.autocast(values.device.type, enabled=False):  # many small shares
             return torch.cat([values, block.share.to(values.dtype) @ values], dim=2)
 
-    def readable(self, block: _Block, empty: Tensor) -> Tensor:
+    def readable(self, block: _Block, current: Tensor, empty: Tensor) -> Tensor:
         """What the entries of a block read, ``(B, K, 1 + S, D)``; it becomes the bank after the block."""
-        values = torch.cat([self.tokens, self.entries.tokens[:, :, block.begin : block.end]], dim=2)
-        values = self._mix(block, values)
+        values = self._mix(block, torch.cat([self.tokens, current], dim=2))
         self.tokens = self._kept(block, values)
         return torch.cat([empty.to(values.dtype).expand(*values.shape[:2], 1, -1), values], dim=2)
 

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+#: Under this a product of norms is no divisor.
+_TINY = 1e-8
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -61,57 +64,65 @@ def plan_merges(values: Tensor, numbers: Tensor, lengths: Tensor, capacity: int,
     held = {n: entry[:n].expand(size, columns, -1) for n in wanted if n <= min(capacity, length)}
     final = values[:, :, :capacity]
     if merges:
-        bank = _Bank(values, numbers.expand(-1, columns, -1), capacity)
+        bank = _Bank(values, numbers, capacity)
         every = bool((lengths == length).all())
         for written in range(capacity, length):
             active = None if every else (lengths > written)[:, None, None]
-            bank.write(written)
-            lost = bank.merge(length + written - capacity, active)
             merged = length + written - capacity
-            # What belongs to sequences that have ended already is never looked at, but their slots stay.
+            bank.write(written)
+            lost = bank.merge(merged, active)
+            # What is merged in sequences that have ended is never looked at, but their slots stay.
             start[..., merged] = start.gather(2, lost[..., :1]).squeeze(2)
             stop[..., merged] = stop.gather(2, lost[..., 1:]).squeeze(2)
             moment = torch.full_like(lost, written)
             gone.scatter_(2, lost, moment if active is None else torch.where(active, moment, gone.gather(2, lost)))
             if written + 1 in wanted:
-                held[written + 1] = bank.slots[..., :capacity].clone()
-        final = bank.values[:, :, :capacity]
+                held[written + 1] = bank.slots()
+        final = bank.values()
     return Plan(start, stop, born, gone, held, final)
 
 
 class _Bank:
-    """M slots and one more at each place, while merges are planned.
+    """M slots and one more at each of R = B · K places, while merges are planned.
+
+    Slots lie in rows of a store in any order, so that a merge touches few of them. ``order`` has the rows in the order
+    of time; its last column is the row for the next entry. Column s + 1 of ``alike`` is how much the slot that is s-th
+    in time is like the next one; its first column is never looked at.
 
     Args:
         values: ``(B, K, L, D)``, the entries.
-        numbers: ``(B, K, L)``.
+        numbers: ``(B, K or 1, L)``.
         capacity: M.
     """
 
     def __init__(self, values: Tensor, numbers: Tensor, capacity: int) -> None:
-        self.entries, self.entry_numbers, self.capacity = values, numbers, capacity
-        self.values = values[:, :, : capacity + 1].clone()
-        self.numbers = numbers[:, :, : capacity + 1].clone()
-        self.slots = torch.arange(capacity + 1, device=values.device).expand_as(self.numbers).clone()
-        # Column s + 1 is how much slot s is like the next; the first column is never looked at.
-        alike = functional.cosine_similarity(self.values[:, :, 1:], self.values[:, :, :-1], dim=-1)
-        self.alike = functional.pad(alike, (1, 0))
-        self.order = torch.arange(capacity, device=values.device)
+        self.entries, self.capacity = values, capacity
+        self.entry_numbers = numbers.expand(*values.shape[:2], -1)
+        rows, width = values.shape[0] * values.shape[1], capacity + 1
+        self.store = values[:, :, :width].clone(memory_format=torch.contiguous_format).view(rows * width, -1)
+        self.norms = self.store.norm(dim=1)
+        self.numbers = self.entry_numbers[:, :, :width].reshape(-1).clone()
+        self.names = torch.arange(width, device=values.device).repeat(rows)
+        self.order = torch.arange(rows * width, device=values.device).view(rows, width)
+        alike = functional.cosine_similarity(values[:, :, 1:width], values[:, :, :capacity], dim=-1)
+        self.alike = functional.pad(alike.flatten(0, 1), (1, 0))
+        self.columns = torch.arange(capacity, device=values.device)
         self.around = torch.arange(-1, 3, device=values.device)
 
     def write(self, entry: int) -> None:
         """Put an entry behind the last slot."""
-        last = self.capacity
-        if entry == last:
-            return
-        value = self.entries[:, :, entry]
-        self.values[:, :, last] = value
-        self.numbers[:, :, last] = self.entry_numbers[:, :, entry]
-        self.slots[:, :, last] = entry
-        self.alike[:, :, last] = functional.cosine_similarity(self.values[:, :, last - 1], value, dim=-1)
+        if entry == self.capacity:
+            return  # it has been there from the start
+        before, row = self.order[:, -2], self.order[:, -1]
+        value = self.entries[:, :, entry].flatten(0, 1)
+        norm = value.norm(dim=1)
+        self.store[row], self.norms[row], self.names[row] = value, norm, entry
+        self.numbers[row] = self.entry_numbers[:, :, entry].flatten()
+        alike = (self.store.index_select(0, before) * value).sum(dim=1)
+        self.alike[:, -1] = alike / (self.norms[before] * norm).clamp(min=_TINY)
 
     def merge(self, name: int, active: Tensor | None) -> Tensor:
-        """Merge the two neighbours that are most alike at each place, and move up what is behind them.
+        """Merge the two neighbours that are most alike at each place.
 
         Args:
             name: of the slot that they become.
@@ -120,28 +131,36 @@ class _Bank:
         Returns:
             ``(B, K, 2)``, the slots that were merged.
         """
-        first = self.alike[..., 1:].argmax(dim=-1, keepdim=True)
-        near = (first + self.around).clamp(0, self.capacity)
-        left, one, two, right = self._values_at(near).unbind(2)
-        numbers, lost = (x.gather(2, near[..., 1:3]) for x in (self.numbers, self.slots))
-        number = numbers.sum(dim=-1, keepdim=True)
-        mean = torch.einsum("bkpd,bkp->bkd", torch.stack([one, two], dim=2), (numbers / number).to(one.dtype))
-        after = self.order + (self.order > first)
-        here = first.unsqueeze(-1).expand(*first.shape, mean.shape[-1])
-        self._keep(self.values, self._values_at(after).scatter_(2, here, mean.unsqueeze(2)), active)
-        self._keep(self.numbers, self.numbers.gather(2, after).scatter_(2, first, number), active)
-        self._keep(self.slots, self.slots.gather(2, after).scatter_(2, first, name), active)
-        beside = functional.cosine_similarity(torch.stack([left, right], dim=2), mean.unsqueeze(2), dim=-1)
-        self.alike[..., :-1] = self.alike.gather(2, after)
-        self.alike.scatter_(2, torch.cat([first, first + 1], dim=2), beside)
-        return lost
-
-    def _keep(self, of: Tensor, new: Tensor, active: Tensor | None) -> None:
-        """Take over the first M columns of what has changed, but for sequences that have ended."""
-        old = of[:, :, : self.capacity]
+        first = self.alike[:, 1:].argmax(dim=1, keepdim=True)
+        near = self.order.gather(1, (first + self.around).clamp(0, self.capacity))
+        row = near[:, 1]
+        values = self.store.index_select(0, near.flatten()).unflatten(0, near.shape)
+        numbers, lost = self.numbers[near[:, 1:3]], self.names[near[:, 1:3]]
+        number = numbers.sum(dim=1)
+        share = (numbers / number.unsqueeze(1)).to(values.dtype)
+        mean = (values[:, 1:3] * share.unsqueeze(2)).sum(dim=1)
+        norm = mean.norm(dim=1)
+        after = self.columns + (self.columns > first)
+        alike = (values[:, ::3] * mean.unsqueeze(1)).sum(dim=2)
+        alike = alike / (self.norms[near[:, ::3]] * norm.unsqueeze(1)).clamp(min=_TINY)
+        self.alike[:, :-1] = self.alike.gather(1, after)
+        self.alike.scatter_(1, torch.cat([first, first + 1], dim=1), alike)
+        order = torch.cat([self.order.gather(1, after), near[:, 2:3]], dim=1)
+        names = torch.full_like(row, name)
         if active is not None:
-            new = torch.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-        old.copy_(new)
+            there = active.expand(-1, self.entries.shape[1], 1).flatten(0, 1)
+            mean, order = torch.where(there, mean, values[:, 1]), torch.where(there, order, self.order)
+            there = there.squeeze(1)
+            norm, number = torch.where(there, norm, self.norms[row]), torch.where(there, number, numbers[:, 0])
+            names = torch.where(there, names, lost[:, 0])
+        self.store[row], self.norms[row], self.numbers[row], self.names[row] = mean, norm, number, names
+        self.order = order
+        return lost.unflatten(0, self.entries.shape[:2])
 
-    def _values_at(self, index: Tensor) -> Tensor:
-        return self.values.gather(2, index.unsqueeze(-1).expand(*index.shape, self.values.shape[-1]))
+    def slots(self) -> Tensor:
+        """The slots ``(B, K, M)``, oldest first."""
+        return self.names[self.order[:, :-1]].unflatten(0, self.entries.shape[:2])
+
+    def values(self) -> Tensor:
+        """What they hold, ``(B, K, M, D)``."""
+        return self.store[self.order[:, :-1]].unflatten(0, self.entries.shape[:2])
