@@ -139,11 +139,11 @@ class MemoryFusion(TemporalHead):
             readable: ``(B, K, S, D)``.
             allowed: ``(B, K or 1, N, S)`` bool.
         """
-        query, gate, hidden = self.from_current(current).chunk(3, dim=-1)
+        dim = current.shape[-1]
+        query, ahead = self.from_current(current).split((dim, 2 * dim), dim=-1)
         read = functional.scaled_dot_product_attention(query, readable, readable, attn_mask=allowed)
-        read_gate, read_hidden = self.from_read(read).chunk(2, dim=-1)
-        fused = self.fuse(functional.gelu(hidden + read_hidden))
-        fused = current + torch.sigmoid(gate + read_gate) * fused
+        gate, hidden = (ahead + self.from_read(read)).chunk(2, dim=-1)
+        fused = current + torch.sigmoid(gate) * self.fuse(functional.gelu(hidden))
         return torch.sigmoid(self.gate(fused)) * fused
 
 

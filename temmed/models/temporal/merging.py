@@ -2,16 +2,18 @@
 
 The rule is that of MA-LMM (He et al. 2024): the two neighbours in time that are most alike become their mean, place by
 place. What differs: all merges of a sequence are planned before anything else is computed, so that what is learned runs
-over many positions at once.
+over many positions at once. The planning itself goes entry by entry, many small steps on little data, for which NumPy
+is several times faster than torch; on another device the tokens are copied for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 #: Under this a product of norms is no divisor.
 _TINY = 1e-8
@@ -55,31 +57,29 @@ def plan_merges(values: Tensor, numbers: Tensor, lengths: Tensor, capacity: int,
         wanted: numbers of entries written for which `Plan.held` is asked.
     """
     size, places, length, _ = values.shape
-    merges = max(length - capacity, 0)
-    columns = places if merges else 1
-    entry = torch.arange(length, device=values.device)
+    device = values.device
+    entry = torch.arange(length, device=device)
     born = torch.cat([entry, entry[capacity:]])
-    start = born.expand(size, columns, -1).clone()
-    stop, gone = start + 1, torch.full_like(start, length)
-    held = {n: entry[:n].expand(size, columns, -1) for n in wanted if n <= min(capacity, length)}
-    final = values[:, :, :capacity]
-    if merges:
-        bank = _Bank(values, numbers, capacity)
-        every = bool((lengths == length).all())
-        for written in range(capacity, length):
-            active = None if every else (lengths > written)[:, None, None]
-            merged = length + written - capacity
-            bank.write(written)
-            lost = bank.merge(merged, active)
-            # What is merged in sequences that have ended is never looked at, but their slots stay.
-            start[..., merged] = start.gather(2, lost[..., :1]).squeeze(2)
-            stop[..., merged] = stop.gather(2, lost[..., 1:]).squeeze(2)
-            moment = torch.full_like(lost, written)
-            gone.scatter_(2, lost, moment if active is None else torch.where(active, moment, gone.gather(2, lost)))
-            if written + 1 in wanted:
-                held[written + 1] = bank.slots()
-        final = bank.values()
-    return Plan(start, stop, born, gone, held, final)
+    first = {n: entry[:n].expand(size, 1, -1) for n in wanted if n <= min(capacity, length)}
+    if length <= capacity:
+        start = born.expand(size, 1, -1)
+        return Plan(start, start + 1, born, torch.full_like(start, length), first, values)
+    bank = _Bank(values, numbers, born, capacity)
+    ends = None if bool((lengths == length).all()) else lengths.cpu().numpy().repeat(places)
+    held = {}
+    for written in range(capacity, length):
+        bank.write(written)
+        bank.merge(written, None if ends is None else ends > written)
+        if written + 1 in wanted:
+            held[written + 1] = bank.names[bank.order[:, :-1]]
+
+    def back(found: NDArray) -> Tensor:
+        return torch.from_numpy(found).to(device).unflatten(0, (size, places))
+
+    told = {n: back(names) for n, names in held.items()}
+    columns = {n: names.expand(-1, places, -1) for n, names in first.items()}
+    final = back(bank.store[bank.order[:, :-1]]).to(values.dtype)
+    return Plan(back(bank.start), back(bank.stop), born, back(bank.gone), {**columns, **told}, final)
 
 
 class _Bank:
@@ -92,75 +92,75 @@ class _Bank:
     Args:
         values: ``(B, K, L, D)``, the entries.
         numbers: ``(B, K or 1, L)``.
+        born: ``(S,)``, the entry whose writing makes each slot.
         capacity: M.
     """
 
-    def __init__(self, values: Tensor, numbers: Tensor, capacity: int) -> None:
-        self.entries, self.capacity = values, capacity
-        self.entry_numbers = numbers.expand(*values.shape[:2], -1)
-        rows, width = values.shape[0] * values.shape[1], capacity + 1
-        self.store = values[:, :, :width].clone(memory_format=torch.contiguous_format).view(rows * width, -1)
-        self.norms = self.store.norm(dim=1)
-        self.numbers = self.entry_numbers[:, :, :width].reshape(-1).clone()
-        self.names = torch.arange(width, device=values.device).repeat(rows)
-        self.order = torch.arange(rows * width, device=values.device).view(rows, width)
-        alike = functional.cosine_similarity(values[:, :, 1:width], values[:, :, :capacity], dim=-1)
-        self.alike = functional.pad(alike.flatten(0, 1), (1, 0))
-        self.columns = torch.arange(capacity, device=values.device)
-        self.around = torch.arange(-1, 3, device=values.device)
+    def __init__(self, values: Tensor, numbers: Tensor, born: Tensor, capacity: int) -> None:
+        size, places, self.length, dim = values.shape
+        rows, width = size * places, capacity + 1
+        values = values.detach().cpu()
+        self.entries = (values if values.dtype == torch.float64 else values.float()).numpy()
+        self.entry_numbers = numbers.expand(-1, places, -1).cpu().numpy()
+        self.store = self.entries[:, :, :width].reshape(rows * width, dim).copy()
+        self.norms = np.sqrt(_products(self.store, self.store))
+        self.numbers = self.entry_numbers[:, :, :width].reshape(-1).copy()
+        self.names = np.tile(np.arange(width), rows)
+        self.order = np.arange(rows * width).reshape(rows, width)
+        held = self.store.reshape(rows, width, dim)
+        alike = np.einsum("rwd,rwd->rw", held[:, 1:], held[:, :-1])
+        norms = self.norms.reshape(rows, width)
+        self.alike = np.pad(alike / np.maximum(norms[:, 1:] * norms[:, :-1], _TINY), ((0, 0), (1, 0)))
+        self.start = np.tile(born.cpu().numpy(), (rows, 1))
+        self.stop, self.gone = self.start + 1, np.full_like(self.start, self.length)
+        self.capacity, self.columns, self.every = capacity, np.arange(width), np.arange(rows)
 
     def write(self, entry: int) -> None:
         """Put an entry behind the last slot."""
         if entry == self.capacity:
             return  # it has been there from the start
         before, row = self.order[:, -2], self.order[:, -1]
-        value = self.entries[:, :, entry].flatten(0, 1)
-        norm = value.norm(dim=1)
+        value = self.entries[:, :, entry].reshape(len(row), -1)
+        norm = np.sqrt(_products(value, value))
         self.store[row], self.norms[row], self.names[row] = value, norm, entry
-        self.numbers[row] = self.entry_numbers[:, :, entry].flatten()
-        alike = (self.store.index_select(0, before) * value).sum(dim=1)
-        self.alike[:, -1] = alike / (self.norms[before] * norm).clamp(min=_TINY)
+        self.numbers[row] = self.entry_numbers[:, :, entry].reshape(-1)
+        self.alike[:, -1] = _products(self.store[before], value) / np.maximum(self.norms[before] * norm, _TINY)
 
-    def merge(self, name: int, active: Tensor | None) -> Tensor:
-        """Merge the two neighbours that are most alike at each place.
+    def merge(self, entry: int, active: NDArray[np.bool_] | None) -> None:
+        """Merge the two neighbours that are most alike at each place, now that an entry is written.
 
         Args:
-            name: of the slot that they become.
-            active: ``(B, 1, 1)`` the sequences that have not ended; ``None`` if all.
-
-        Returns:
-            ``(B, K, 2)``, the slots that were merged.
+            entry: what was written.
+            active: ``(R,)`` whether a place's sequence has not ended; ``None`` if none has.
         """
-        first = self.alike[:, 1:].argmax(dim=1, keepdim=True)
-        near = self.order.gather(1, (first + self.around).clamp(0, self.capacity))
-        row = near[:, 1]
-        values = self.store.index_select(0, near.flatten()).unflatten(0, near.shape)
-        numbers, lost = self.numbers[near[:, 1:3]], self.names[near[:, 1:3]]
-        number = numbers.sum(dim=1)
-        share = (numbers / number.unsqueeze(1)).to(values.dtype)
-        mean = (values[:, 1:3] * share.unsqueeze(2)).sum(dim=1)
-        norm = mean.norm(dim=1)
-        after = self.columns + (self.columns > first)
-        alike = (values[:, ::3] * mean.unsqueeze(1)).sum(dim=2)
-        alike = alike / (self.norms[near[:, ::3]] * norm.unsqueeze(1)).clamp(min=_TINY)
-        self.alike[:, :-1] = self.alike.gather(1, after)
-        self.alike.scatter_(1, torch.cat([first, first + 1], dim=1), alike)
-        order = torch.cat([self.order.gather(1, after), near[:, 2:3]], dim=1)
-        names = torch.full_like(row, name)
-        if active is not None:
-            there = active.expand(-1, self.entries.shape[1], 1).flatten(0, 1)
-            mean, order = torch.where(there, mean, values[:, 1]), torch.where(there, order, self.order)
-            there = there.squeeze(1)
-            norm, number = torch.where(there, norm, self.norms[row]), torch.where(there, number, numbers[:, 0])
-            names = torch.where(there, names, lost[:, 0])
-        self.store[row], self.norms[row], self.numbers[row], self.names[row] = mean, norm, number, names
-        self.order = order
-        return lost.unflatten(0, self.entries.shape[:2])
+        first = self.alike[:, 1:].argmax(axis=1)
+        left, one, two, right = (
+            self.order[self.every, (first + step).clip(0, self.capacity)] for step in (-1, 0, 1, 2)
+        )
+        values, others = self.store[one], self.store[two]
+        count, more = self.numbers[one], self.numbers[two]
+        number = count + more
+        mean = values * (count / number)[:, None].astype(values.dtype)
+        mean += others * (more / number)[:, None].astype(values.dtype)
+        norm = np.sqrt(_products(mean, mean))
+        behind = self.columns[:-1] > first[:, None]
+        self.alike[:, :-1] = np.where(behind, self.alike[:, 1:], self.alike[:, :-1])
+        for column, beside in ((first, left), (first + 1, right)):
+            alike = _products(self.store[beside], mean) / np.maximum(self.norms[beside] * norm, _TINY)
+            self.alike[self.every, column] = alike
+        order = np.concatenate([np.where(behind, self.order[:, 1:], self.order[:, :-1]), two[:, None]], axis=1)
+        name = self.length + entry - self.capacity
+        lost = self.names[one], self.names[two]
+        self.start[:, name], self.stop[:, name] = self.start[self.every, lost[0]], self.stop[self.every, lost[1]]
+        here = slice(None) if active is None else active
+        for names in lost:
+            self.gone[self.every[here], names[here]] = entry
+        one = one[here]
+        self.store[one], self.norms[one], self.numbers[one] = mean[here], norm[here], number[here]
+        self.names[one], self.order[here] = name, order[here]
 
-    def slots(self) -> Tensor:
-        """The slots ``(B, K, M)``, oldest first."""
-        return self.names[self.order[:, :-1]].unflatten(0, self.entries.shape[:2])
 
-    def values(self) -> Tensor:
-        """What they hold, ``(B, K, M, D)``."""
-        return self.store[self.order[:, :-1]].unflatten(0, self.entries.shape[:2])
+def _products(left: NDArray, right: NDArray) -> NDArray:
+    """Inner products of rows ``(R, D)``."""
+    products: NDArray = np.einsum("rd,rd->r", left, right)
+    return products
