@@ -27,9 +27,8 @@ import torch
 from harness import Ratio, in_turn, parser, report
 from training import build, epoch_seconds
 
-from temmed.data.batch import TimelineBatch, count_items
+from temmed.data.batch import TimelineBatch
 from temmed.data.collate import Collator
-from temmed.training.losses import loss_sums
 from temmed.training.quiet import without_noise
 
 GAIN, LOOP = 0.90, 0.95
@@ -97,8 +96,8 @@ class Bench:
         optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
         started = time.perf_counter()
         for batch in self.batches:
-            sums = loss_sums(module.reasoner(batch), batch)
-            loss = (module.weights * sums / count_items(batch).clamp(min=1)).sum()
+            sums = module.reasoner.losses(module.reasoner(batch), batch)
+            loss = (module.weights * sums / module.count(batch).clamp(min=1)).sum()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

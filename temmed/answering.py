@@ -30,7 +30,7 @@ from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
 from temmed.training.checkpoint import load_module
 from temmed.training.module import TimelineModule
-from temmed.training.predict import predict
+from temmed.training.predict import predict, that_exist
 from temmed.training.quiet import without_noise
 
 #: Choices of a question that are not given.
@@ -129,9 +129,9 @@ class Asker:
                 "choices": [list(choices)] * len(records),
             }
         )
-        table, _ = self._predict(records, questions)
+        table = self._predict(records, questions)["answers"]
         if out is not None:
-            write_predictions(out, table, None)
+            write_predictions(out, table)
         rows = table.set_index("question_id")
         answers = [self._answer(record, rows.loc[record.questions[0].identity]) for record in records]
         return Reply(answers, _unknown_words(tokenizer, prompt, choices))
@@ -151,9 +151,9 @@ class Asker:
                 "questions to answer", "none in the folder", str(self.timeline.root), "Ask one with --ask TEXT."
             )
         records = build_records(self.timeline, self.split, _SUBSET, self.module.fitted)
-        answers, events = self._predict(records, questions)
-        write_predictions(out, answers, events if self.timeline.has("events") else None)
-        return len(answers)
+        tables = self._predict(records, questions)
+        write_predictions(out, **that_exist(tables, self.timeline))
+        return len(tables["answers"])
 
     def _records(self, sequence: str | None) -> list[Record]:
         records = build_records(self.timeline, self.split, _SUBSET, self.module.fitted, needs_questions=False)
@@ -170,7 +170,7 @@ class Asker:
             )
         return chosen
 
-    def _predict(self, records: list[Record], questions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _predict(self, records: list[Record], questions: pd.DataFrame) -> dict[str, pd.DataFrame]:
         sources = len(self.module.fitted.sources)
         dataset = SequenceDataset(
             records, self.pixels, sources, inputs=self.inputs, reports=self.reports, stride=self.stride

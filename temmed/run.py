@@ -38,7 +38,7 @@ from temmed.timelines.splits import Split, keep_split, load_split, reopen_split,
 from temmed.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_module, read_checkpoint, start_from
 from temmed.training.course import check_settings, describe_place, go_on_with, read_course
 from temmed.training.module import TimelineModule
-from temmed.training.predict import predict
+from temmed.training.predict import predict, that_exist
 from temmed.training.quiet import without_noise
 from temmed.training.record import describe_environment
 
@@ -180,7 +180,8 @@ def _measure(config: DictConfig) -> dict[str, float]:
     tables = None
     if config.test:
         require_questions(timeline, split, "test")
-        tables = answer_subset(timeline, split, "test", segmenter)
+        answers, events = answer_subset(timeline, split, "test", segmenter)
+        tables = {"answers": answers, "events": events}
     # Nothing is written before this line, so that a refusal or Ctrl-C leaves nothing behind.
     keep_split(split, timeline)
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +195,7 @@ def _measure(config: DictConfig) -> dict[str, float]:
     if tables is None:
         print_places({"Run folder": folder})
         return {}
-    metrics = _score(*tables, timeline, split, "test", folder)
+    metrics = _score(tables, timeline, split, "test", folder)
     places: dict[str, str | Path] = {"Run folder": folder, "All scores": folder / "metrics.json"}
     print_places({**places, "Next": f"temmed compare {shortened(folder.parent)}"})
     return {name: float(entry["value"]) for name, entry in metrics.items()}
@@ -259,17 +260,15 @@ def judge(
     bare = {name: config.trainer[name] for name in ("accelerator", "precision", "enable_progress_bar")}
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
     questions = split.questions(timeline, subset)
-    answers, events = predict(module, data.loader(subset), timeline, questions, trainer)
+    tables = predict(module, data.loader(subset), timeline, questions, trainer)
     # A probe sees single positions: it answers questions, but has no course of an event to tell.
-    told = events if settings.inputs == "all" else None
-    return _score(answers, told, timeline, split, subset, folder)
+    told = tables if settings.inputs == "all" else {"answers": tables["answers"]}
+    return _score(told, timeline, split, subset, folder)
 
 
-def _score(
-    answers: pd.DataFrame, events: pd.DataFrame | None, timeline: Timeline, split: Split, subset: str, folder: Path
-) -> Metrics:
+def _score(tables: Mapping[str, pd.DataFrame], timeline: Timeline, split: Split, subset: str, folder: Path) -> Metrics:
     """Write the predictions of a subset and what they score, and print the main scores."""
-    write_predictions(folder / "predictions" / subset, answers, events if timeline.has("events") else None)
+    write_predictions(folder / "predictions" / subset, **that_exist(tables, timeline))
     metrics = score(timeline, split, subset, read_predictions(folder / "predictions" / subset))
     write_metrics(folder / "metrics.json", metrics)
     print_scores(metrics, subset)

@@ -39,7 +39,7 @@ ENCODER = ("model=static", *epochs(6, rate="3e-3"))
 FROZEN = (
     "model.backbone.freeze=true",
     "model.start_parts=[backbone,project,place,text,reader,answer,value,event]",
-    "model.heads.early_value=${model.heads.value}",  # they start from a model that reads
+    "model.heads.value.early_weight=null",  # they start from a model that reads
     "data.cache_features=true",
     "data.batch_size=16",
 )

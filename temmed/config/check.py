@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from temmed.config.annotations import fits, in_words
-from temmed.config.schema import GIVEN_AT_RUN_TIME, TARGET_RULES, Rule, SplitConfig
+from temmed.config.schema import GIVEN_AT_RUN_TIME, HEAD_RULES, TARGET_RULES, Rule, SplitConfig
 from temmed.config.targets import signature
 from temmed.config.wording import one_of, suggestion
 from temmed.errors import InputError
@@ -51,6 +51,7 @@ def check(config: DictConfig) -> None:
             _check_rule(value, rule, key)
             if rule.divides:
                 _check_divides(value, int(OmegaConf.select(config, rule.divides)), key, rule.divides)
+    _check_heads(OmegaConf.select(config, "model.heads"))
     for name in map(str, config):
         if name != "hydra" and not OmegaConf.is_missing(config, name):
             _check_targets(_value(config, name, name), name)
@@ -140,6 +141,18 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         refuse("an existing folder, or a URL", "Check the path.")
 
 
+def _check_heads(heads: Any) -> None:
+    """Every key under ``model.heads`` is a task head."""
+    for name in map(str, heads if isinstance(heads, DictConfig) else ()):
+        full, head = f"model.heads.{name}", heads[name]
+        if not isinstance(head, DictConfig) or "_target_" not in head:
+            known = [str(other) for other in heads if other != name]
+            raise InputError("a task head with a _target_", repr(name), full, suggestion(name, known))
+        for key, rule in HEAD_RULES.items():
+            if key in head and not OmegaConf.is_missing(head, key) and head[key] is not None:
+                _check_rule(_value(head, key, f"{full}.{key}"), rule, f"{full}.{key}")
+
+
 def _check_divides(value: float, whole: int, where: str, other: str) -> None:
     if whole % value:
         raise InputError(
@@ -169,7 +182,7 @@ def _check_call(node: DictConfig, path: str) -> None:
     if called is None:
         return
     given = {str(key) for key in node} - _HYDRA_KEYS
-    at_run_time = GIVEN_AT_RUN_TIME.get(path, frozenset())
+    at_run_time = GIVEN_AT_RUN_TIME.get(path) or GIVEN_AT_RUN_TIME.get(f"{path.rpartition('.')[0]}.*", frozenset())
     for key in sorted(given):
         full = f"{path}.{key}"
         parameter = called.parameters.get(key)

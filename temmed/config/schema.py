@@ -131,17 +131,6 @@ class ReaderConfig:
 
 
 @dataclass
-class HeadsConfig:
-    """The weight of each task in the loss."""
-
-    answer: float = field(default=MISSING, metadata=rule(minimum=0.0))
-    value: float = field(default=MISSING, metadata=rule(minimum=0.0))
-    early_value: float = field(default=MISSING, metadata=rule(minimum=0.0))
-    event: float = field(default=MISSING, metadata=rule(minimum=0.0))
-    evidence: float = field(default=MISSING, metadata=rule(minimum=0.0))
-
-
-@dataclass
 class ModelConfig:
     """The parts of the model."""
 
@@ -151,7 +140,7 @@ class ModelConfig:
     text: dict[str, Any] = MISSING
     temporal: dict[str, Any] = MISSING
     reader: ReaderConfig = field(default_factory=ReaderConfig)
-    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    heads: dict[str, Any] = MISSING
     start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
     start_parts: list[str] = MISSING
     measure: dict[str, Any] | None = MISSING
@@ -218,10 +207,14 @@ TARGET_RULES: dict[str, Rule] = {
     "scheduler.warmup": Rule(minimum=0.0, below=1.0),
 }
 
-#: Arguments that the training code gives when it builds the node, so that the YAML cannot.
+#: Rules for values of each task head.
+HEAD_RULES: dict[str, Rule] = {"weight": Rule(minimum=0.0), "early_weight": Rule(minimum=0.0)}
+
+#: Arguments that the training code gives when it builds the node, so that the YAML cannot; ``*`` stands for any key.
 GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {
     "model.backbone": frozenset({"in_channels"}),
     "model.text": frozenset({"vocabulary"}),
+    "model.heads.*": frozenset({"sizes"}),
     "trainer": frozenset({"callbacks", "logger"}),
 }
 

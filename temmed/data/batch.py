@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,23 +11,6 @@ from torch import Tensor
 
 #: Answer index of a question that has none.
 IGNORE = -100
-#: What a loss is averaged over.
-COUNTED = ("answer", "value", "event", "evidence")
-
-
-def valid_items(batch: TimelineBatch) -> dict[str, Tensor]:
-    """Which questions (or events and positions) count for each loss: boolean masks by `COUNTED`."""
-    return {
-        "answer": batch.question_mask & (batch.answers != IGNORE),
-        "value": batch.question_mask & batch.values.isfinite(),
-        "event": batch.event_targets != IGNORE,
-        "evidence": batch.question_mask & batch.evidence.any(dim=-1),
-    }
-
-
-def count_items(batch: TimelineBatch) -> Tensor:
-    """How many items count for each loss, ``(len(COUNTED),)`` long."""
-    return torch.stack([mask.sum() for mask in valid_items(batch).values()])
 
 
 @dataclass
@@ -60,6 +44,7 @@ class TimelineBatch:
             ``report_from``: ``(B, R)`` long, the first position at which the report may be read.
         question_ids: ``question_ids[b][q]``; ``question_tasks``: likewise.
         sequence_ids: ``sequence_ids[b]``.
+        statement_ids: ``statement_ids[b][s]``.
         event_labels: ``event_labels[b][e]``.
         is_features: whether ``images`` are features.
         window: ``(len(COUNTED),)`` long: what `count_items` gives for all batches of the accumulation window this
@@ -96,6 +81,7 @@ class TimelineBatch:
     question_ids: list[list[str]]
     question_tasks: list[list[str]]
     sequence_ids: list[str]
+    statement_ids: list[list[str]]
     event_labels: list[list[str]]
     is_features: bool = False
     window: Tensor | None = None
@@ -119,3 +105,29 @@ class TimelineBatch:
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.sequence_ids)
+
+
+#: What a loss may be averaged over, and which items of it count: boolean masks.
+_VALID: dict[str, Callable[[TimelineBatch], Tensor]] = {
+    "answer": lambda batch: batch.question_mask & (batch.answers != IGNORE),
+    "value": lambda batch: batch.question_mask & batch.values.isfinite(),
+    "event": lambda batch: batch.event_targets != IGNORE,
+    "evidence": lambda batch: batch.question_mask & batch.evidence.any(dim=-1),
+    "statement": lambda batch: batch.statement_mask & batch.image_mask.gather(1, batch.statement_position),
+}
+COUNTED = tuple(_VALID)
+
+
+def valid_items(batch: TimelineBatch, items: str) -> Tensor:
+    """Which items count for a loss: a boolean mask.
+
+    Args:
+        batch: the batch.
+        items: one of `COUNTED`.
+    """
+    return _VALID[items](batch)
+
+
+def count_items(batch: TimelineBatch) -> Tensor:
+    """How many items of each kind count, ``(len(COUNTED),)`` long."""
+    return torch.stack([valid_items(batch, items).sum() for items in COUNTED])

@@ -143,6 +143,7 @@ class Collator:
             question_ids=[[q.identity for q in row] for row in questions],
             question_tasks=[[q.task for q in row] for row in questions],
             sequence_ids=[r.sequence_id for r in records],
+            statement_ids=[[s.identity for s in row] for row in statements],
             event_labels=[[e.label for e in row] for row in events],
             is_features=isinstance(items[0].pixels, Tensor),
         )

@@ -62,6 +62,7 @@ class Event:
 class Statement:
     """One sentence about a position, and whether the images bear it out."""
 
+    identity: str
     tokens: list[int]
     position: int
     consistent: bool
@@ -150,9 +151,8 @@ def build_records(
     for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)
         if found is not None and first[statement.sequence_id] <= statement.position < len(found.times):
-            found.statements.append(
-                Statement(encode(statement.text), int(statement.position), bool(statement.consistent))
-            )
+            told = encode(statement.text), int(statement.position), bool(statement.consistent)
+            found.statements.append(Statement(statement.statement_id, *told))
     reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
     for report in named_rows(reports) if needs_reports else ():
         found = records.get(report.sequence_id)

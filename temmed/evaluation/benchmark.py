@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from temmed.errors import InputError
 from temmed.evaluation.baselines import chance, majority_answers, prior_size_answers
 from temmed.evaluation.ceiling import evidence_positions, oracle_accuracy
 from temmed.evaluation.events import event_truths, judge_events
+from temmed.evaluation.statements import judge_statements, statement_truths
 from temmed.metrics.functional.classification import UNPARSABLE
 from temmed.metrics.functional.evidence import evidence_exact, evidence_f1
 from temmed.metrics.functional.measurement import ratio_error, relative_error
@@ -37,12 +38,14 @@ class Judged:
         scores: one column per score, one row per question; NaN where a score does not apply.
         events: true events with their temporal IoU, or ``None`` for a model or a dataset without events.
         intervals: predicted intervals and whether they are false alarms, or ``None``.
+        statements: statements and whether they were told right, or ``None``.
     """
 
     answers: pd.DataFrame
     scores: pd.DataFrame
     events: pd.DataFrame | None = None
     intervals: pd.DataFrame | None = None
+    statements: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Benchmark:
         references: for each question the score of the majority answer (of its task, and of its template), of chance,
             of the Bayes rule on the earliest size, and of the oracle; NaN where one does not apply.
         events: true events of the subset.
+        statements: its statements, true and flipped.
     """
 
     timeline: Timeline
@@ -65,6 +69,7 @@ class Benchmark:
     questions: pd.DataFrame
     references: pd.DataFrame
     events: pd.DataFrame
+    statements: pd.DataFrame
     _classes: dict[str, list[str] | None] = field(default_factory=dict)
 
     @classmethod
@@ -90,7 +95,8 @@ class Benchmark:
             for steps, kind in zip(questions["horizon_steps"], questions["evidence_kind"], strict=True)
         ]
         references = _references(timeline, train, questions)
-        return cls(timeline, split, subset, questions, references, event_truths(timeline, split, subset))
+        events, statements = event_truths(timeline, split, subset), statement_truths(timeline, split, subset)
+        return cls(timeline, split, subset, questions, references, events, statements)
 
     def tasks(self) -> list[str]:
         """The tasks that questions are asked in, most questions first."""
@@ -122,9 +128,13 @@ class Benchmark:
         scores["evidence_aligned_f1"] = scores["accuracy"] * (scores["evidence_f1"] >= ALIGNED_F1).where(
             scores["evidence_f1"].notna()
         )
-        if predictions.events is None or self.events.empty:
-            return Judged(answers, scores)
-        return Judged(answers, scores, *judge_events(self.events, predictions.events))
+        judged = Judged(answers, scores)
+        if predictions.events is not None and not self.events.empty:
+            events, intervals = judge_events(self.events, predictions.events)
+            judged = replace(judged, events=events, intervals=intervals)
+        if predictions.statements is not None and not self.statements.empty:
+            judged = replace(judged, statements=judge_statements(self.statements, predictions, allow_missing))
+        return judged
 
     def class_codes(self, task: str, answers: pd.Series) -> NDArray[np.int64]:
         """Class index of each answer, `UNPARSABLE` for one that is none of the task's classes."""

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.evaluation.benchmark import HORIZONS, Benchmark, Judged
+from temmed.evaluation.statements import statement_estimates
 from temmed.evaluation.statistics import Estimate, PatientResampler, Replicates
 from temmed.files import atomic_write
 from temmed.predictions.tables import Predictions
@@ -80,6 +81,9 @@ def summarise(benchmark: Benchmark, judged: Judged, *, resamples: int = 2000, se
             found[f"{benchmark.subset}/{task}/{name}"] = estimate
     for name, estimate in _event_estimates(judged, resamples, seed):
         found[f"{benchmark.subset}/event/{name}"] = estimate
+    if judged.statements is not None:
+        for name, estimate in statement_estimates(judged.statements, resamples, seed):
+            found[f"{benchmark.subset}/alignment/{name}"] = estimate
     return {key: estimate.as_dict() for key, estimate in found.items()}
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from temmed.data.fitted import Fitted
 from temmed.data.pixels import Finish
 from temmed.errors import InputError
+from temmed.models.heads.base import Sizes, build_heads
 from temmed.models.reader import Reader
 from temmed.models.reasoner import Reasoner
 
@@ -46,14 +47,15 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
     """Build the model.
 
     Args:
-        model: the ``model`` group, resolved: ``dim, backbone, text, temporal, reader``.
+        model: the ``model`` group, resolved: ``dim, backbone, text, temporal, reader, heads``.
         fitted: channels, image size and vocabulary.
 
     Returns:
         The model with fresh weights, but for those the backbone loads.
 
     Raises:
-        InputError: the backbone does not take the images, or not every size if each sequence keeps its own.
+        InputError: the backbone does not take the images, or not every size if each sequence keeps its own; or no task
+            head has a weight.
     """
     backbone = instantiate(model["backbone"], in_channels=len(fitted.channels))
     places = _places(backbone, fitted, fitted.spatial)
@@ -68,7 +70,7 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
                 "Set model.backbone.grid=8, or data.size=N.",
             )
     dim = int(model["dim"])
-    return Reasoner(
+    reasoner = Reasoner(
         finish=Finish(fitted),
         backbone=backbone,
         text=instantiate(model["text"], vocabulary=len(fitted.tokenizer)),
@@ -77,3 +79,6 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         dim=dim,
         places=places,
     )
+    read = reasoner.reader.heads * reasoner.reader.head_dim
+    reasoner.heads.update(build_heads(model["heads"], Sizes(dim, read)))
+    return reasoner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,33 +10,16 @@ from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
-from temmed.models.encodings import encode_named
-from temmed.models.heads import AnswerHead, EventHead, ValueHead
-from temmed.models.reader import NAMED, Reader
+from temmed.models.heads.base import Encoded, TaskHead
+from temmed.models.reader import Reader
 from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
-
-
-@dataclass
-class ReasonerOutput:
-    """What the model says of a batch.
-
-    Attributes:
-        answer_logits: ``(B, Q, K)``, −inf where there is no choice.
-        values: ``(B, Q)`` on the fitted scale.
-        event_logits: ``(B, E, T)``.
-        pointers: ``(B, Q, 2, T)`` probabilities of earliest and latest evidence, or ``None``.
-    """
-
-    answer_logits: Tensor
-    values: Tensor
-    event_logits: Tensor
-    pointers: Tensor | None
 
 
 class Reasoner(nn.Module):
     """Reads a sequence once, then answers any number of questions about any of its positions.
 
-    The visual stream never sees the questions, and a question asked at position p reads nothing later than p.
+    The visual stream never sees the questions, and a question asked at position p reads nothing later than p. Task
+    heads are put into ``heads`` by name.
 
     Args:
         finish: pixels as the files hold them → normalised images ``(N, C, *spatial)``.
@@ -68,9 +51,12 @@ class Reasoner(nn.Module):
         self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, dim))
         self.place = nn.Parameter(torch.randn(places, dim) * 0.5)
         self.missing = nn.Parameter(torch.randn(dim) * 0.02)
-        self.answer = AnswerHead(dim)
-        self.value = ValueHead(dim)
-        self.event = EventHead(dim, reader.heads * reader.head_dim)
+        self.heads = nn.ModuleDict()
+
+    @property
+    def tasks(self) -> dict[str, TaskHead]:
+        """The task heads by name."""
+        return {name: head for name, head in self.heads.items() if isinstance(head, TaskHead)}
 
     def encode_images(self, batch: TimelineBatch) -> Tensor:
         """Tokens ``(B, T, K, D)``, scattered from the packed images; missing ones are the learned embedding."""
@@ -112,25 +98,31 @@ class Reasoner(nn.Module):
         )
         return TemporalMemory(*(slot.unsqueeze(2) for slot in slots))
 
-    def forward(self, batch: TimelineBatch) -> ReasonerOutput:
-        """Answer all questions of a batch."""
+    def encode(self, batch: TimelineBatch) -> Encoded:
+        """What a batch became before any task."""
         tokens = self.encode_images(batch)
-        images = self.reader.norm(tokens)
-        prompts, choices, labels = self.encode_texts(batch.prompts, batch.choices, batch.event_prompts)
-        reading = self.reader(
-            prompts,
-            images,
-            batch.asked_at,
-            self.remember(batch, tokens),
-            self.note(batch),
-            encode_named(batch.prompts, NAMED),
-            self.temporal.addressable,
-            batch.positions,
+        names = list(dict.fromkeys(name for head in self.tasks.values() for name in head.texts))
+        texts = self.encode_texts(*(getattr(batch, name) for name in names)) if names else []
+        return Encoded(
+            batch=batch,
+            images=self.reader.norm(tokens),
+            memory=self.remember(batch, tokens),
+            reports=self.note(batch),
+            texts=dict(zip(names, texts, strict=True)),
+            reader=self.reader,
+            addressable=self.temporal.addressable,
         )
-        seen = self.reader.read_images(self.reader.places(labels), images)
-        return ReasonerOutput(
-            answer_logits=self.answer(reading.features, choices, batch.choice_mask),
-            values=self.value(reading.features),
-            event_logits=self.event(labels, seen),
-            pointers=reading.pointers,
-        )
+
+    def forward(self, batch: TimelineBatch) -> dict[str, Any]:
+        """What each task head says of a batch, by its name."""
+        encoded = self.encode(batch)
+        return {name: head(encoded) for name, head in self.heads.items()}
+
+    def losses(self, output: dict[str, Any], batch: TimelineBatch) -> Tensor:
+        """The sum of each task's losses over its valid items, ``(len(heads),)``.
+
+        Args:
+            output: what `forward` returned.
+            batch: for which.
+        """
+        return torch.stack([head.loss(output[name], batch) for name, head in self.tasks.items()])

@@ -6,6 +6,8 @@ from what the model said: it is scored as wrong and counted apart.
 ``events`` has one row per interval that the model sees in a sequence, in the sequence's own time unit. A row with
 neither ``onset`` nor ``offset`` says that the labelled event never happens; a row with an onset alone says that it is
 still there at the end.
+
+``statements`` has one row per statement: the probability that it agrees with the images up to its position.
 """
 
 from __future__ import annotations
@@ -35,3 +37,13 @@ EVENTS = pa.schema(
         pa.field("score", pa.float64()),
     ]
 )
+
+STATEMENTS = pa.schema(
+    [
+        pa.field("statement_id", pa.string(), nullable=False),
+        pa.field("probability", pa.float64(), nullable=False),
+    ]
+)
+
+#: Every table by its name.
+SCHEMAS = {"answers": ANSWERS, "events": EVENTS, "statements": STATEMENTS}

@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 
 from temmed.errors import InputError
 from temmed.files import staged_folder
-from temmed.predictions.schema import ANSWERS, EVENTS
+from temmed.predictions.schema import SCHEMAS
 
-_KEYS = {"answers": ["question_id"], "events": []}
-_SCHEMAS = {"answers": ANSWERS, "events": EVENTS}
+_KEYS = {"answers": ["question_id"], "events": [], "statements": ["statement_id"]}
 #: Probabilities are often written as rounded decimals.
 _SUM_TOLERANCE = 1e-2
 _SHOWN = 5
@@ -29,11 +28,13 @@ class Predictions:
     Attributes:
         answers: one row per question, with every column of `temmed.predictions.schema.ANSWERS`.
         events: one row per predicted interval, or ``None`` for a model that predicts no events.
+        statements: one row per statement, or ``None`` for a model that judges none.
         source: where the tables came from, for messages.
     """
 
     answers: pd.DataFrame
     events: pd.DataFrame | None = None
+    statements: pd.DataFrame | None = None
     source: str = "predictions"
 
     def check_against(
@@ -94,6 +95,27 @@ class Predictions:
             )
         return aligned
 
+    def align_statements(self, statements: pd.Series, allow_missing: bool = False) -> pd.Series:
+        """The probability of each statement, NaN for one without a row.
+
+        Args:
+            statements: their ids.
+            allow_missing: accept statements without a row.
+
+        Raises:
+            InputError: a statement has no row.
+        """
+        assert self.statements is not None
+        found = self.statements.set_index("statement_id")["probability"].reindex(statements)
+        if not allow_missing:
+            self._refuse(
+                found.index[found.isna()],
+                "a probability of every statement",
+                "without one",
+                "Predict them too, or allow missing ones: each then counts as wrong.",
+            )
+        return found
+
     def _check_answers(self, aligned: pd.DataFrame, questions: pd.DataFrame) -> None:
         bad_answer: list[str] = []
         bad_probabilities: list[str] = []
@@ -134,18 +156,21 @@ class Predictions:
             raise InputError(expected, f"{len(names)} {found}: {_listed(names)}", self.source, remedy)
 
 
-def write_predictions(folder: str | Path, answers: pd.DataFrame, events: pd.DataFrame | None = None) -> None:
+def write_predictions(
+    folder: str | Path, answers: pd.DataFrame, events: pd.DataFrame | None = None, **others: pd.DataFrame
+) -> None:
     """Write the tables as Parquet; tables that were in the folder are replaced as a whole.
 
     Args:
         folder: for instance ``predictions/test`` of a run.
         answers: columns of `temmed.predictions.schema.ANSWERS`; those that are left out are written as null.
         events: columns of `temmed.predictions.schema.EVENTS`, or ``None`` for a model that predicts no events.
+        others: further tables of `temmed.predictions.schema.SCHEMAS` by name.
 
     Raises:
         InputError: an unknown column, a value of the wrong type, a duplicate question or an impossible interval.
     """
-    frames = {"answers": answers} if events is None else {"answers": answers, "events": events}
+    frames = {"answers": answers, **({} if events is None else {"events": events}), **others}
     tables = {name: _typed(frame, name, f"{folder}/{name}") for name, frame in frames.items()}
     for name, table in tables.items():
         _check_rows(table.to_pandas(), name, f"{folder}/{name}")
@@ -155,7 +180,7 @@ def write_predictions(folder: str | Path, answers: pd.DataFrame, events: pd.Data
 
 
 def read_predictions(folder: str | Path) -> Predictions:
-    """Read ``answers`` and, if there, ``events``, each from ``.parquet`` or ``.jsonl``.
+    """Read ``answers`` and the other tables that are there, each from ``.parquet`` or ``.jsonl``.
 
     Raises:
         InputError: the folder or its ``answers`` is missing, or a table breaks a rule of the schema.
@@ -169,7 +194,8 @@ def read_predictions(folder: str | Path) -> Predictions:
             str(folder),
             "Give the folder that holds the prediction tables, for instance RUN/predictions/test.",
         )
-    return Predictions(answers, _read(folder, "events"), source=str(folder))
+    others = {name: _read(folder, name) for name in SCHEMAS if name != "answers"}
+    return Predictions(answers, **others, source=str(folder))
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame | None:
@@ -194,7 +220,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 
 def _typed(frame: pd.DataFrame, name: str, where: str) -> pa.Table:
-    schema = _SCHEMAS[name]
+    schema = SCHEMAS[name]
     if unknown := [str(column) for column in frame.columns if column not in schema.names]:
         raise InputError(f"the columns {', '.join(schema.names)}", _listed(unknown), where, "Remove or rename them.")
     columns = []
@@ -229,6 +255,9 @@ def _check_rows(frame: pd.DataFrame, name: str, where: str) -> None:
         _refuse_rows(np.isinf(frame["value"]), frame["question_id"], "finite values", "infinite", where)
         outside = ~frame["confidence"].between(0, 1) & frame["confidence"].notna()
         _refuse_rows(outside, frame["question_id"], "confidences between 0 and 1", "outside", where)
+    elif name == "statements":
+        outside = ~frame["probability"].between(0, 1)
+        _refuse_rows(outside, frame["statement_id"], "probabilities between 0 and 1", "outside", where)
     else:
         headless = frame["onset"].isna() & frame["offset"].notna()
         _refuse_rows(headless, frame["sequence_id"], "an onset for every offset", "without one", where)

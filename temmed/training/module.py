@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from temmed.data.batch import COUNTED, TimelineBatch, count_items
 from temmed.data.fitted import Fitted
 from temmed.metrics.modules import TaskAccuracy
 from temmed.models.build import build_reasoner
-from temmed.training.losses import loss_sums
+from temmed.models.heads.base import Rows
 from temmed.training.randomness import reseed
 
 #: Format of the hyperparameters in a checkpoint.
@@ -25,16 +24,15 @@ FORMAT = 2
 _EARLY = 1 / 4
 
 
-class Rows:
-    """Rows of the prediction tables; no list, because Lightning would walk through every number of it.
+class Predicted:
+    """Rows of the prediction tables; no dictionary, because Lightning would walk through every number of it.
 
     Args:
-        answers: one for each question.
-        events: one for each sequence and label.
+        rows: by table.
     """
 
-    def __init__(self, answers: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
-        self.answers, self.events = answers, events
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
 
 
 class TimelineModule(pl.LightningModule):
@@ -64,10 +62,14 @@ class TimelineModule(pl.LightningModule):
         self.fitted = Fitted.from_dict(dict(fitted))
         self.reasoner = build_reasoner(model, self.fitted)
         self._optimizer, self._scheduler = optimizer, scheduler
+        heads = self.reasoner.tasks
+        self.tasks = tuple(heads)
         self.weights: Tensor
-        weights = torch.tensor([float(model["heads"][name]) for name in COUNTED])
-        self.register_buffer("weights", weights, persistent=False)
-        self._early_value = min(float(model["heads"]["early_value"]), float(model["heads"]["value"]))
+        self.register_buffer("weights", torch.tensor([float(h.weight) for h in heads.values()]), persistent=False)
+        self._early_weights: Tensor
+        early = torch.tensor([float(head.early_weight) for head in heads.values()])
+        self.register_buffer("_early_weights", early, persistent=False)
+        self._items = [COUNTED.index(head.items) for head in heads.values()]
         self._early_steps = 0.0
         self._seed = int(provenance.get("seed", 0))
         self.validation = ModuleDict({task: TaskAccuracy() for task in provenance.get("tasks", ())})
@@ -87,24 +89,24 @@ class TimelineModule(pl.LightningModule):
         Lightning averages gradients over processes and divides by the number of accumulated batches, hence the
         factors.
         """
-        sums = loss_sums(self.reasoner(batch), batch)
-        counts = count_items(batch) if batch.window is None else batch.window
-        counts = self._sum_over_processes(counts)
+        sums = self.reasoner.losses(self.reasoner(batch), batch)
+        own = self.count(batch)
+        counts = self._sum_over_processes(own if batch.window is None else batch.window[self._items])
         factor = self.trainer.world_size * self.trainer.accumulate_grad_batches
         loss = (self._weights_now() * sums / counts.clamp(min=1)).sum() * factor
+        means = sums / own.clamp(min=1)
         self.log_dict(
-            {f"train/{name}": s / n.clamp(min=1) for name, s, n in zip(COUNTED, sums, count_items(batch), strict=True)},
-            batch_size=len(batch),
+            {f"train/{name}": mean for name, mean in zip(self.tasks, means, strict=True)}, batch_size=len(batch)
         )
         return loss
 
+    def count(self, batch: TimelineBatch) -> Tensor:
+        """How many items of a batch each task's loss is summed over, ``(len(tasks),)`` long."""
+        return count_items(batch)[self._items]
+
     def _weights_now(self) -> Tensor:
-        """The weight of each task, with that of values as it is at this step."""
-        if self.trainer.global_step >= self._early_steps:
-            return self.weights
-        weights = self.weights.clone()
-        weights[COUNTED.index("value")] = self._early_value
-        return weights
+        """The weight of each task at this step."""
+        return self._early_weights if self.trainer.global_step < self._early_steps else self.weights
 
     def _sum_over_processes(self, counts: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
@@ -116,8 +118,13 @@ class TimelineModule(pl.LightningModule):
     def validation_step(self, batch: TimelineBatch, batch_idx: int) -> None:
         """Collect sums of losses and accuracies by task."""
         output = self.reasoner(batch)
-        self._validation_sums.append(torch.stack([loss_sums(output, batch), count_items(batch).float()]))
-        predicted = output.answer_logits.argmax(dim=-1)
+        hits = [head.hits(output[name], batch) for name, head in self.reasoner.tasks.items()]
+        right = torch.tensor([torch.nan if found is None else float(found) for found in hits], device=self.device)
+        sums = self.reasoner.losses(output, batch)
+        self._validation_sums.append(torch.stack([sums, self.count(batch).float(), right]))
+        if "answer" not in output:
+            return
+        predicted = output["answer"].argmax(dim=-1)
         for task, metric in self._accuracies():
             of_task = torch.zeros_like(batch.question_mask)
             for b, row in enumerate(batch.question_tasks):
@@ -128,53 +135,32 @@ class TimelineModule(pl.LightningModule):
         return [(task, metric) for task, metric in self.validation.items() if isinstance(metric, TaskAccuracy)]
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss``, the loss of each task, and ``val/TASK/accuracy``."""
+        """Log ``val/loss``, the loss of each task, ``val/TASK/accuracy``, and that of heads that are right or wrong."""
         total = torch.stack(self._validation_sums).sum(dim=0)
         self._validation_sums.clear()
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(total)
-        mean = total[0] / total[1].clamp(min=1)
+        mean, accuracy = total[[0, 2]] / total[1].clamp(min=1)
         self.log("val/loss", (self.weights * mean).sum(), prog_bar=True)
-        for name, value in zip(COUNTED, mean, strict=True):
+        for name, value, share in zip(self.tasks, mean, accuracy, strict=True):
             self.log(f"val/{name}", value)
+            if not share.isnan():
+                self.log(f"val/{name}/accuracy", share)
+        if "answer" not in self.tasks:
+            return
         for task, metric in self._accuracies():
             self.log(f"val/{task}/accuracy", metric.compute(), prog_bar=task == "progression")
             metric.reset()
 
-    def predict_step(self, batch: TimelineBatch, batch_idx: int) -> Rows:
-        """Rows of the prediction tables; events are given per position (`temmed.training.predict` joins them)."""
+    def predict_step(self, batch: TimelineBatch, batch_idx: int) -> Predicted:
+        """Rows of the prediction tables; `temmed.training.predict` puts them into words and times."""
         output = self.reasoner(batch)
-        probabilities = output.answer_logits.float().softmax(dim=-1).cpu().numpy()
-        values = self.fitted.values.inverse(output.values.double().cpu().numpy())
-        pointers = None if output.pointers is None else output.pointers.argmax(dim=-1).cpu().numpy()
-        presence = output.event_logits.float().sigmoid().cpu().numpy()
-        choice_mask, imaged = batch.choice_mask.cpu().numpy(), batch.image_mask.cpu().numpy()
-        asked_at, named = batch.asked_at.cpu().numpy(), batch.positions.cpu().numpy()
-        answers: list[dict[str, Any]] = []
-        events: list[dict[str, Any]] = []
-        for b, identities in enumerate(batch.question_ids):
-            for q, identity in enumerate(identities):
-                offered = choice_mask[b, q]
-                cited = asked_at[b, q : q + 1] if pointers is None else np.unique(pointers[b, q])
-                answers.append(
-                    {
-                        "question_id": identity,
-                        "probabilities": probabilities[b, q, : offered.sum()].tolist() if offered.any() else None,
-                        "value": None if offered.any() else float(values[b, q]),
-                        "evidence": named[b, cited].tolist(),
-                    }
-                )
-            seen = np.flatnonzero(imaged[b])
-            for e, label in enumerate(batch.event_labels[b]):
-                events.append(
-                    {
-                        "sequence_id": batch.sequence_ids[b],
-                        "label": label,
-                        "positions": named[b, seen].tolist(),
-                        "presence": presence[b, e, seen].tolist(),
-                    }
-                )
-        return Rows(answers, events)
+        rows: Rows = {"answers": [{"question_id": identity} for row in batch.question_ids for identity in row]}
+        for name, head in self.reasoner.tasks.items():
+            for table, told in head.rows(output[name], batch, self.fitted).items():
+                before = rows.get(table, [{} for _ in told])
+                rows[table] = [{**old, **new} for old, new in zip(before, told, strict=True)]
+        return Predicted(rows)
 
     def _fused(self, optimizer: Callable[..., torch.optim.Optimizer]) -> dict[str, bool]:
         """One kernel for all parameters where the optimizer has it, unless mixed precision would refuse to clip."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,15 @@ from torch.utils.data import DataLoader
 
 from temmed.data.images import check_images
 from temmed.predictions.intervals import stay_between
+from temmed.predictions.schema import SCHEMAS
 from temmed.timelines.folder import Timeline
-from temmed.training.module import Rows, TimelineModule
+from temmed.training.module import Predicted, TimelineModule
 
 
 def predict(
     module: TimelineModule, loader: DataLoader, timeline: Timeline, questions: pd.DataFrame, trainer: pl.Trainer
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict every question and event of a loader.
+) -> dict[str, pd.DataFrame]:
+    """Predict all that a model's heads tell of the batches of a loader.
 
     Args:
         module: the model.
@@ -28,53 +30,52 @@ def predict(
         trainer: says where to run.
 
     Returns:
-        The tables ``answers``, one row per question, and ``events``, one row per sequence and label.
+        The prediction tables: ``answers``, one row per question, and those that the heads write.
 
     Raises:
         InputError: the data is not what the model was trained on, and its images are of another kind.
     """
     if timeline.meta.fingerprint != module.hparams["provenance"]["dataset"]["fingerprint"]:
         check_images(timeline, module.fitted)
-    found = cast("list[Rows]", trainer.predict(module, loader) or [])
+    found = cast("list[Predicted]", trainer.predict(module, loader) or [])
+    rows: dict[str, list[dict[str, Any]]] = {"answers": []}
+    for part in found:
+        for table, told in part.rows.items():
+            rows.setdefault(table, []).extend(told)
     choices = dict(zip(questions["question_id"], questions["choices"], strict=True))
-    answers = []
-    for row in (row for part in found for row in part.answers):
-        probabilities = row["probabilities"]
-        best = None if probabilities is None else int(np.argmax(probabilities))
-        answers.append(
-            {
-                **row,
-                "answer": None if best is None else choices[row["question_id"]][best],
-                "confidence": None if best is None else probabilities[best],
-            }
-        )
-    clock = {key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")}
-    events = [
-        {
-            "sequence_id": row["sequence_id"],
-            "label": row["label"],
-            **_interval(np.array(row["presence"]), clock[row["sequence_id"]][row["positions"]]),
+    rows["answers"] = [_in_words(row, choices[row["question_id"]]) for row in rows["answers"]]
+    if "events" in rows:
+        clock = {
+            key: group["time"].to_numpy(float) for key, group in timeline.table("timepoints").groupby("sequence_id")
         }
-        for part in found
-        for row in part.events
-    ]
-    columns = ["sequence_id", "label", "onset", "offset", "score"]
-    order = ["question_id", "answer", "probabilities", "value", "confidence", "evidence"]
-    return (
-        pd.DataFrame(answers, columns=order).sort_values("question_id", ignore_index=True),
-        pd.DataFrame(events, columns=columns).sort_values(["sequence_id", "label"], ignore_index=True),
-    )
+        rows["events"] = [_in_time(row, clock[row["sequence_id"]]) for row in rows["events"]]
+    return {table: _frame(table, told) for table, told in rows.items()}
 
 
-def _interval(presence: np.ndarray, times: np.ndarray) -> dict[str, float | None]:
-    """From the probability that an event is on in each image to an interval.
+def _frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A table with all its columns, sorted by those that are never empty."""
+    schema = SCHEMAS[table]
+    identity = [field.name for field in schema if not field.nullable]
+    return pd.DataFrame(rows, columns=schema.names).sort_values(identity, ignore_index=True)
 
-    The event is taken to be on from the first to the last image in which it is likelier on than off.
-    """
-    if not len(presence):
-        return {"onset": None, "offset": None, "score": None}
-    on = np.flatnonzero(presence > 0.5)
-    if not len(on):
-        return {"onset": None, "offset": None, "score": float(1 - presence.max())}
-    first, last = int(on[0]), int(on[-1])
-    return {**stay_between(first, last, times), "score": float(presence[first : last + 1].mean())}
+
+def that_exist(tables: Mapping[str, pd.DataFrame], timeline: Timeline) -> dict[str, pd.DataFrame]:
+    """The answers, and of the other tables those whose truth the data has a table for."""
+    return {name: table for name, table in tables.items() if name == "answers" or timeline.has(name)}
+
+
+def _in_words(row: dict[str, Any], choices: list[str]) -> dict[str, Any]:
+    """An answer in the words of its choices; none without probabilities."""
+    probabilities = row.get("probabilities")
+    if probabilities is None:
+        return row
+    best = int(np.argmax(probabilities))
+    return {**row, "answer": choices[best], "confidence": probabilities[best]}
+
+
+def _in_time(row: dict[str, Any], times: np.ndarray) -> dict[str, Any]:
+    """An event as the interval that its first and last image stand for."""
+    told = {name: row[name] for name in ("sequence_id", "label", "score")}
+    if row["first"] is None:
+        return told
+    return {**told, **stay_between(row["first"], row["last"], times[row["positions"]])}

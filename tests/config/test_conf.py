@@ -52,7 +52,7 @@ def test_rules_and_run_time_arguments_name_nodes_that_exist(composed: Composed) 
     config = composed()
     config.model.temporal = composed("model=temporal_transformer").model.temporal  # the one with attention heads
     for key in (*TARGET_RULES, *GIVEN_AT_RUN_TIME):
-        assert OmegaConf.select(config, key) is not None, key
+        assert OmegaConf.select(config, key.removesuffix(".*")) is not None, key
 
 
 def test_runs_and_jobs_get_folders_of_their_own(composed: Composed) -> None:

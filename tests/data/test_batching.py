@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from temmed.data.batch import IGNORE, TimelineBatch, count_items
+from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items
 from temmed.data.collate import Collator
 from temmed.data.datamodule import TimelineDataModule
 from temmed.data.dataset import SequenceDataset, TimelineItem
@@ -52,13 +52,13 @@ def _answers(model: Reasoner, batch: TimelineBatch) -> dict[str, Tensor]:
         length = int(batch.mask[b].sum())
         for q, identity in enumerate(batch.question_ids[b]):
             offered = batch.choice_mask[b, q]
-            said[f"{identity}/answer"] = output.answer_logits[b, q][offered]
-            said[f"{identity}/value"] = output.values[b, q]
-            assert output.answer_logits[b, q][~offered].isneginf().all()
-            if output.pointers is not None:
-                said[f"{identity}/pointers"] = output.pointers[b, q, :, :length]
+            said[f"{identity}/answer"] = output["answer"][b, q][offered]
+            said[f"{identity}/value"] = output["value"][b, q]
+            assert output["answer"][b, q][~offered].isneginf().all()
+            if output["evidence"] is not None:
+                said[f"{identity}/pointers"] = output["evidence"][b, q, :, :length]
         for e, label in enumerate(batch.event_labels[b]):
-            said[f"{sequence}/{e}/{label}"] = output.event_logits[b, e, :length]
+            said[f"{sequence}/{e}/{label}"] = output["event"][b, e, :length]
     return said
 
 
@@ -163,7 +163,7 @@ def test_shapes_and_masks(items: list[TimelineItem]) -> None:
         for q, question in enumerate(item.record.questions):
             assert batch.evidence[b, q].nonzero().flatten().tolist() == sorted(question.evidence)
             assert batch.choice_mask[b, q].sum() == len(question.choices)
-    counts = dict(zip(("answer", "value", "event", "evidence"), count_items(batch).tolist(), strict=True))
+    counts = dict(zip(COUNTED, count_items(batch).tolist(), strict=True))
     questions = [q for item in items for q in item.record.questions]
     assert counts["answer"] == sum(q.answer != IGNORE for q in questions)
     assert counts["value"] == sum(q.value == q.value for q in questions)

@@ -105,13 +105,13 @@ def _said(model: Reasoner, batch: TimelineBatch) -> dict[str, Tensor]:
     for b, sequence in enumerate(batch.sequence_ids):
         length = int(batch.mask[b].sum())
         for q, identity in enumerate(batch.question_ids[b]):
-            said[f"{identity} answer"] = output.answer_logits[b, q][batch.choice_mask[b, q]]
-            said[f"{identity} value"] = output.values[b, q]
-            if output.pointers is not None:
-                said[f"{identity} pointers"] = output.pointers[b, q, :, :length]
-                assert not output.pointers[b, q, :, length:].any()
+            said[f"{identity} answer"] = output["answer"][b, q][batch.choice_mask[b, q]]
+            said[f"{identity} value"] = output["value"][b, q]
+            if output["evidence"] is not None:
+                said[f"{identity} pointers"] = output["evidence"][b, q, :, :length]
+                assert not output["evidence"][b, q, :, length:].any()
         for e, label in enumerate(batch.event_labels[b]):
-            said[f"{sequence} {label}"] = output.event_logits[b, e, :length]
+            said[f"{sequence} {label}"] = output["event"][b, e, :length]
     return said
 
 

@@ -41,7 +41,7 @@ def loops(draw: st.DrawFn) -> Record:
         imaged,
         questions,
         [Event("beat", [7], targets, (0.5, 1.5, 2.5, 3.5))],
-        [Statement([3], position, True) for position in range(length)],
+        [Statement(f"st{position}", [3], position, True) for position in range(length)],
         [([4, position], position) for position in range(length)],
     )
 

@@ -104,7 +104,7 @@ def test_one_seed_gives_one_result_whatever_the_workers(finished: Outcome, start
 
 def test_a_resumed_run_ends_like_one_that_was_not_stopped(start: Start) -> None:
     # What goes by the share of all steps done would go otherwise in a run that is meant to be longer.
-    by_share = ("scheduler=constant", "model.heads.early_value=${model.heads.value}")
+    by_share = ("scheduler=constant", "model.heads.value.early_weight=null")
     more = ("trainer.limit_train_batches=2", *by_share)
     whole = start(*more, "trainer.max_epochs=3")
     half = start(*more, "trainer.max_epochs=2", "test=false")

@@ -1,8 +1,9 @@
-"""Heads as their YAML files describe them, and readers to ask them with."""
+"""Temporal and task heads as their YAML files describe them, and readers to ask them with."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,16 @@ DIM = 24
 def temporal_configs() -> list[Path]:
     """Every temporal head of the project: a new one is tested as soon as its YAML is there."""
     return sorted((Path(conf_dir()) / "model" / "temporal").glob("*.yaml"))
+
+
+def task_heads() -> dict[str, Any]:
+    """Every task head with a weight above 0, as conf/model/heads/full.yaml has them."""
+    folder = Path(conf_dir()) / "model" / "heads"
+    full = OmegaConf.load(folder / "full.yaml")
+    del full["defaults"]
+    heads = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(folder / "default.yaml"), full))
+    assert isinstance(heads, dict)
+    return {str(name): node for name, node in heads.items()}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

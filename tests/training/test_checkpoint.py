@@ -46,8 +46,8 @@ def test_loaded_model_says_the_same(
     assert not loaded.training
     with torch.no_grad():
         expected, found = make_module(seed=1).eval()(batch), loaded(batch)
-    assert torch.equal(expected.answer_logits, found.answer_logits)
-    assert torch.equal(expected.event_logits, found.event_logits)
+    assert torch.equal(expected["answer"], found["answer"])
+    assert torch.equal(expected["event"], found["event"])
 
 
 def test_loaded_model_gives_the_same_tables(
@@ -63,9 +63,10 @@ def test_loaded_model_gives_the_same_tables(
         predict(module, make_loader(size, first=99, subset="test"), tiny_timeline, questions, trainer)
         for module, size in ((make_module(seed=1), 4), (load_module(saved), 3))
     ]
-    for first, second in zip(*tables, strict=True):
+    assert tables[0].keys() == tables[1].keys() == {"answers", "events"}
+    for first, second in zip(*(table.values() for table in tables), strict=True):
         pd.testing.assert_frame_equal(first, second, atol=1e-5)
-    answers, events = tables[0]
+    answers, events = tables[0].values()
     assert set(answers["question_id"]) == set(questions["question_id"])
     assert not events.duplicated(["sequence_id", "label"]).any()
     offered = questions.set_index("question_id")["choices"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -12,17 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items
+from temmed.data.batch import IGNORE, TimelineBatch
 from temmed.data.samplers import WindowLoader
-from temmed.models.reasoner import ReasonerOutput
-from temmed.training.losses import loss_sums
 from temmed.training.module import TimelineModule
 
 from .conftest import QUIET
 
 
-def _naive(output: ReasonerOutput, batch: TimelineBatch) -> tuple[dict[str, float], dict[str, int]]:
-    sums, counts = dict.fromkeys(COUNTED, 0.0), dict.fromkeys(COUNTED, 0)
+def _naive(output: dict[str, Any], batch: TimelineBatch) -> tuple[dict[str, float], dict[str, int]]:
+    names = ("answer", "value", "event", "evidence")
+    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
 
     def add(name: str, loss: float) -> None:
         sums[name] += loss
@@ -31,21 +31,21 @@ def _naive(output: ReasonerOutput, batch: TimelineBatch) -> tuple[dict[str, floa
     for b, identities in enumerate(batch.question_ids):
         for q in range(len(identities)):
             if (answer := int(batch.answers[b, q])) != IGNORE:
-                logits = output.answer_logits[b, q][batch.choice_mask[b, q]].double()
+                logits = output["answer"][b, q][batch.choice_mask[b, q]].double()
                 add("answer", float(logits.exp().sum().log() - logits[answer]))
             if not math.isnan(value := float(batch.values[b, q])):
-                error = abs(float(output.values[b, q]) - value)
+                error = abs(float(output["value"][b, q]) - value)
                 add("value", 0.5 * error**2 if error < 0.5 else 0.5 * (error - 0.25))
             if evidence := batch.evidence[b, q].nonzero().flatten().tolist():
                 loss = 0.0
-                if output.pointers is not None:
-                    ends = zip(output.pointers[b, q], (min(evidence), max(evidence)), strict=True)
+                if output["evidence"] is not None:
+                    ends = zip(output["evidence"][b, q], (min(evidence), max(evidence)), strict=True)
                     loss = sum(-math.log(max(float(p[t]), 1e-6)) for p, t in ends) / 2
                 add("evidence", loss)
         for e in range(len(batch.event_labels[b])):
             for t, target in enumerate(batch.event_targets[b, e].tolist()):
                 if target != IGNORE:
-                    logit = float(output.event_logits[b, e, t])
+                    logit = float(output["event"][b, e, t])
                     add("event", math.log1p(math.exp(-logit if target else logit)))
     return sums, counts
 
@@ -56,12 +56,13 @@ def test_losses_equal_a_loop_over_items(
 ) -> None:
     batch = next(iter(make_loader(6)))
     with torch.no_grad():
-        output = make_module(temporal=temporal).eval()(batch)
-        sums, counts = loss_sums(output, batch), count_items(batch)
+        module = make_module(temporal=temporal).eval()
+        output = module(batch)
+        sums, counts = module.reasoner.losses(output, batch), module.count(batch)
     expected_sums, expected_counts = _naive(output, batch)
-    assert counts.tolist() == [expected_counts[name] for name in COUNTED]
+    assert counts.tolist() == [expected_counts[name] for name in module.tasks]
     assert min(counts) > 0
-    assert sums.tolist() == pytest.approx([expected_sums[name] for name in COUNTED], rel=1e-4)
+    assert sums.tolist() == pytest.approx([expected_sums[name] for name in module.tasks], rel=1e-4)
 
 
 def _train_one_step(module: TimelineModule, loader: WindowLoader, accumulate: int) -> dict[str, Tensor]:
@@ -105,7 +106,7 @@ def test_mean_over_processes_is_the_loss_of_the_joined_batch(
 
     def losses(batch_size: int, world: int) -> list[Tensor]:
         batches = list(make_loader(batch_size))
-        everywhere = torch.stack([count_items(batch) for batch in batches]).sum(dim=0)
+        everywhere = torch.stack([module.count(batch) for batch in batches]).sum(dim=0)
         trainer = SimpleNamespace(world_size=world, accumulate_grad_batches=1, global_step=0)
         monkeypatch.setattr(module, "_trainer", trainer)
         monkeypatch.setattr(module, "_sum_over_processes", lambda counts: everywhere)
@@ -123,6 +124,7 @@ def test_confident_but_wrong_pointer_has_a_finite_loss(
 ) -> None:
     batch = next(iter(make_loader(4)))
     with torch.no_grad():
-        output = make_module().eval()(batch)
-        output.pointers = torch.zeros_like(output.pointers)
-        assert loss_sums(output, batch).isfinite().all()
+        module = make_module().eval()
+        output = module(batch)
+        output["evidence"] = torch.zeros_like(output["evidence"])
+        assert module.reasoner.losses(output, batch).isfinite().all()

@@ -9,13 +9,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items
+from temmed.data.batch import IGNORE, TimelineBatch
 from temmed.data.datamodule import TimelineDataModule
 from temmed.data.fitted import Fitted
 from temmed.data.settings import DataSettings
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
-from temmed.training.losses import loss_sums
 from temmed.training.module import TimelineModule
 
 from .conftest import QUIET
@@ -81,15 +80,15 @@ def test_validation_logs_means_over_the_whole_subset(
     with torch.no_grad():
         for batch in data.val_dataloader():
             output = module(batch)
-            sums, counts = sums + loss_sums(output, batch), counts + count_items(batch)
+            sums, counts = sums + module.reasoner.losses(output, batch), counts + module.count(batch)
             for b, tasks in enumerate(batch.question_tasks):
                 for q, task in enumerate(tasks):
                     if batch.answers[b, q] != IGNORE:
-                        right[task].append(bool(output.answer_logits[b, q].argmax() == batch.answers[b, q]))
+                        right[task].append(bool(output["answer"][b, q].argmax() == batch.answers[b, q]))
     mean = sums / counts.clamp(min=1)
     logged = trainer.callback_metrics
     assert float(logged["val/loss"]) == pytest.approx(float((module.weights * mean).sum()), rel=1e-4)
-    for name, value in zip(("answer", "value", "event", "evidence"), mean, strict=True):
+    for name, value in zip(module.tasks, mean, strict=True):
         assert float(logged[f"val/{name}"]) == pytest.approx(float(value), rel=1e-4)
     compared = 0
     for task, answers in right.items():
@@ -103,7 +102,7 @@ def test_sizes_weigh_less_until_a_quarter_of_the_steps_is_done(
     make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
 ) -> None:
     module, seen = make_module(), []
-    index = COUNTED.index("value")
+    index = module.tasks.index("value")
 
     class _Weights(pl.Callback):
         def on_train_batch_start(self, *arguments: object) -> None:
@@ -111,7 +110,7 @@ def test_sizes_weigh_less_until_a_quarter_of_the_steps_is_done(
 
     trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[_Weights()], use_distributed_sampler=False)
     trainer.fit(module, datamodule=make_data())
-    early, late = (float(module.hparams["model"]["heads"][name]) for name in ("early_value", "value"))
+    early, late = (float(module.hparams["model"]["heads"]["value"][name]) for name in ("early_weight", "weight"))
     assert early < late
     steps = trainer.global_step
     assert seen == [(step, early if step < steps / 4 else late) for step in range(steps)]
