@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import connection
 from types import FrameType
@@ -47,14 +47,51 @@ def map_in_processes(
     if workers <= 1:
         yield from map(function, items)
         return
-    # Forking a process that may have threads can hang, so the workers start afresh.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    pool = _pool(workers)
     try:
         with _interrupts_held():
             results = pool.map(function, items, chunksize=chunk)
         yield from results
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def work_together(function: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[tuple[int, R], None, None]:
+    """Apply a function to items in this process and in others, which take some seconds to start.
+
+    This process begins with the last item, the others with the first. For items of seconds each: this process looks
+    after the others only between two items. Close the iterator as that of `map_in_processes`.
+
+    Args:
+        function: of a module's top level, or a ``functools.partial`` of one.
+        items: what to apply it to.
+        workers: processes, with this one.
+
+    Yields:
+        The number of an item and its result, as they are done.
+    """
+    if workers <= 1:
+        yield from enumerate(map(function, items))
+        return
+    pool = _pool(workers - 1)
+    try:
+        with _interrupts_held():
+            waiting = {pool.submit(function, item): number for number, item in enumerate(items)}
+        for future, number in reversed(list(waiting.items())):
+            if future.cancel():
+                del waiting[future]
+                yield number, function(items[number])
+            for done in [other for other in waiting if other.done()]:
+                yield waiting.pop(done), done.result()
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Workers that start afresh: forking a process that may have threads can hang."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

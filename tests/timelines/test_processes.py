@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from temmed.processes import _interrupts_held, map_in_processes
+from temmed.processes import _interrupts_held, map_in_processes, work_together
 
 
 @pytest.fixture
@@ -31,6 +31,33 @@ def test_results_come_in_the_order_of_the_items(workers: int, chunk: int) -> Non
     items = [9, -2, 4, -7, 0, 3]
     with closing(map_in_processes(abs, items, workers, chunk)) as results:
         assert list(results) == [9, 2, 4, 7, 0, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_item_is_done_once_by_this_process_or_another(workers: int, tmp_path: Path) -> None:
+    meet = partial(_meet, tmp_path, workers)
+    with closing(work_together(meet, range(20), workers)) as results:
+        found = list(results)
+    assert sorted(number for number, _ in found) == list(range(20))
+    processes = {process for _, process in found}
+    assert os.getpid() in processes
+    assert len(processes) == workers
+
+
+def _meet(folder: Path, workers: int, item: int) -> int:
+    """Wait until so many processes have begun an item."""
+    (folder / str(os.getpid())).touch()
+    end = time.monotonic() + 60
+    while len(list(folder.iterdir())) < workers and time.monotonic() < end:
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("at", [0, 7])
+def test_an_error_in_any_process_is_raised(at: int) -> None:
+    items = ["1"] * at + ["none"] + ["1"] * (7 - at)
+    with pytest.raises(ValueError, match="none"), closing(work_together(int, items, 2)) as results:
+        list(results)
 
 
 def test_workers_never_see_ctrl_c_and_the_parent_still_does() -> None:

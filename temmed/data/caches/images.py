@@ -8,7 +8,7 @@ import math
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,7 +28,7 @@ from temmed.data.pixels import Pixels, PixelStack
 from temmed.data.preparation import Preparation
 from temmed.data.streaming.reading import ShardedFiles
 from temmed.errors import InputError
-from temmed.processes import map_in_processes, processors
+from temmed.processes import processors, work_together
 from temmed.timelines import tables as table_io
 from temmed.timelines.folder import Timeline
 
@@ -223,7 +223,7 @@ class _UnreadableError(Exception):
 def _decode_part(job: _Job) -> list[InputError]:
     """Write a part. If images of it cannot be read, it is not written, and all that are unreadable are told."""
     if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # there is a process for each processor
+        torch.set_num_threads(1)
     try:
         write_part(job.staging, job.number, _slabs(job))
     except _UnreadableError as error:
@@ -310,14 +310,15 @@ class _Build:
         announce("Image cache", count, size * count, self.staging.parent)
         if workers is None:
             workers = processors() if seconds * count > _WORTH_PROCESSES else 1
-        problems: list[InputError] = []
-        results = map_in_processes(_decode_part, [self._job(n) for n in missing], min(workers, len(missing)))
-        with closing(results), tqdm(total=count, desc="Image cache", unit="img", disable=None, leave=False) as bar:
-            for number, found in zip(missing, results, strict=True):
-                problems += found
-                bar.update(sum(len(self.sequences[key]) for key in self.parts[number]))
-        if problems:
-            raise _joined(problems)
+        problems: dict[int, list[InputError]] = {}
+        results = work_together(_decode_part, [self._job(n) for n in missing], min(workers, len(missing)))
+        bar = tqdm(total=count, desc="Image cache", unit="img", disable=None, leave=False)
+        with _one_thread() if workers > 1 else nullcontext(), closing(results), bar:
+            for number, found in results:
+                problems[number] = found
+                bar.update(sum(len(self.sequences[key]) for key in self.parts[missing[number]]))
+        if told := [problem for number in sorted(problems) for problem in problems[number]]:
+            raise _joined(told)
 
     def _job(self, number: int) -> _Job:
         sequences = self.parts[number]
@@ -336,6 +337,17 @@ class _Build:
                 continue  # told with all others that are unreadable, after the build
             positions, size = positions + len(slab.positions), size + slab.array.nbytes
         return size / max(positions, 1), (time.perf_counter() - started) / max(positions, 1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Leave the other processors to the other processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def files_by_sequence(timeline: Timeline, states: Mapping[str, ImageState]) -> dict[str, list[FileState]]:

@@ -77,7 +77,8 @@ class _Entries:
             tokens = tokens.gather(2, order.unsqueeze(3).expand(-1, places, -1, dim))
             behind = torch.arange(order.shape[2], device=there.device) >= lengths[:, None, None]
             told[-1] = told[-1].masked_fill(behind, FOREVER)
-        return cls(tokens, written, *told, before, lengths)
+        number, time, position, since = told
+        return cls(tokens, written, number, time, position, since, before, lengths)
 
 
 #: What is told of the slots in the bank, in the state by these names.
