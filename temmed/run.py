@@ -112,7 +112,8 @@ def _train(config: DictConfig) -> dict[str, float]:
         _check_same_data(former, timeline, split, config.ckpt_path)
         check_settings(former, settings, config.ckpt_path)
     caches = Path(config.paths.cache)
-    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), cache=caches)
+    written = "written" in module.reasoner.wanted
+    data = TimelineDataModule(timeline, split, settings, fitted, seed=int(config.seed), cache=caches, written=written)
     require_questions(timeline, split, "train", "val", *(("test",) if config.test else ()))
     trainer = _trainer(config)
     if settings.cache_features:
@@ -261,9 +262,13 @@ def judge(
     trainer = pl.Trainer(**bare, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
     questions = split.questions(timeline, subset)
     tables = predict(module, data.loader(subset), timeline, questions, trainer)
-    # A probe sees single positions: it answers questions, but has no course of an event to tell.
-    told = tables if settings.inputs == "all" else {"answers": tables["answers"]}
-    return _score(told, timeline, split, subset, folder)
+    if settings.inputs != "all":
+        # A probe sees single positions: it answers questions, but has no course of an event to tell.
+        tables = {"answers": tables["answers"]}
+    if settings.stride > 1:
+        # Statements at positions that are not shown cannot be judged.
+        tables.pop("statements", None)
+    return _score(tables, timeline, split, subset, folder)
 
 
 def _score(tables: Mapping[str, pd.DataFrame], timeline: Timeline, split: Split, subset: str, folder: Path) -> Metrics:

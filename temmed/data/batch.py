@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 #: Answer index of a question that has none.
 IGNORE = -100
@@ -40,6 +41,9 @@ class TimelineBatch:
         event_intervals: ``(B, E, 4)`` float: onset and offset bounds in canonical time, NaN for never.
         statements: ``(B, S, L)`` long token ids; ``statement_mask``: ``(B, S)``; ``statement_position``: ``(B, S)``;
             ``statement_consistent``: ``(B, S)`` bool.
+        patients: ``(B,)`` long, a number for each patient, the same in all batches and processes.
+        written: ``(B, W, L)`` long token ids of reports to be matched with images, never input; ``written_mask``:
+            ``(B, W)``; ``written_at``: ``(B, W)`` long, their positions.
         reports: ``(B, R, L)`` long token ids of reports given as input; ``report_mask``: ``(B, R)``;
             ``report_from``: ``(B, R)`` long, the first position at which the report may be read.
         question_ids: ``question_ids[b][q]``; ``question_tasks``: likewise.
@@ -75,6 +79,10 @@ class TimelineBatch:
     statement_mask: Tensor
     statement_position: Tensor
     statement_consistent: Tensor
+    patients: Tensor
+    written: Tensor
+    written_mask: Tensor
+    written_at: Tensor
     reports: Tensor
     report_mask: Tensor
     report_from: Tensor
@@ -107,13 +115,32 @@ class TimelineBatch:
         return len(self.sequence_ids)
 
 
+def _told_of_images(batch: TimelineBatch) -> Tensor:
+    """``(B, S)``: statements with an image at their position."""
+    return batch.statement_mask & batch.image_mask.gather(1, batch.statement_position)
+
+
+def earlier_images(batch: TimelineBatch) -> Tensor:
+    """``(B, T)`` long: the last position with an image before each position, −1 for none."""
+    positions = torch.arange(batch.mask.shape[1], device=batch.mask.device)
+    latest = torch.where(batch.image_mask, positions, -1).cummax(dim=1).values
+    return functional.pad(latest[:, :-1], (1, 0), value=-1)
+
+
 #: What a loss may be averaged over, and which items of it count: boolean masks.
 _VALID: dict[str, Callable[[TimelineBatch], Tensor]] = {
     "answer": lambda batch: batch.question_mask & (batch.answers != IGNORE),
     "value": lambda batch: batch.question_mask & batch.values.isfinite(),
     "event": lambda batch: batch.event_targets != IGNORE,
     "evidence": lambda batch: batch.question_mask & batch.evidence.any(dim=-1),
-    "statement": lambda batch: batch.statement_mask & batch.image_mask.gather(1, batch.statement_position),
+    "statement": lambda batch: _told_of_images(batch),
+    "interval": lambda batch: (batch.event_targets != IGNORE).any(dim=-1),
+    "alignment": lambda batch: batch.written_mask & batch.image_mask.gather(1, batch.written_at),
+    "selection": lambda batch: (
+        _told_of_images(batch)
+        & batch.statement_consistent
+        & (earlier_images(batch).gather(1, batch.statement_position) >= 0)
+    ),
 }
 COUNTED = tuple(_VALID)
 

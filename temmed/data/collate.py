@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,11 @@ def _counted_on(positions: Sequence[np.ndarray], length: int) -> Tensor:
     return torch.from_numpy(np.stack([np.concatenate(both) for both in zip(positions, beyond, strict=True)]))
 
 
+def _number(identity: str) -> int:
+    """A number below 2⁶³ for a name, the same in every process."""
+    return int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()) >> 1
+
+
 def _images(items: list[TimelineItem]) -> tuple[Tensor, Tensor]:
     features = [item.pixels for item in items if isinstance(item.pixels, Tensor)]
     if features:
@@ -83,6 +89,7 @@ class Collator:
         events = [record.events for record in records]
         statements = [record.statements for record in records]
         reports = [record.reports for record in records]
+        written = [record.written for record in records]
         batch, length = len(items), _longest([r.times for r in records], 1)
         asked, kinds = _longest(questions), _longest(events)
         images, present = _images(items)
@@ -101,6 +108,7 @@ class Collator:
             for q, question in enumerate(row):
                 evidence[b, q, question.evidence] = True
         statement_tokens = _tokens([[s.tokens for s in row] for row in statements])
+        written_tokens = _tokens([[text for text, _ in row] for row in written])
         report_tokens = _tokens([[text for text, _ in row] for row in reports])
         return TimelineBatch(
             images=images,
@@ -135,6 +143,10 @@ class Collator:
             statement_consistent=_padded(
                 [[s.consistent for s in row] for row in statements], statement_tokens.shape[:2], False, torch.bool
             ),
+            patients=torch.tensor([_number(r.patient_id) for r in records]),
+            written=written_tokens,
+            written_mask=_mask(written),
+            written_at=_padded([[p for _, p in row] for row in written], written_tokens.shape[:2], 0, torch.long),
             reports=report_tokens,
             report_mask=_mask(reports),
             report_from=_padded(

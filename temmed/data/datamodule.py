@@ -48,6 +48,7 @@ class TimelineDataModule(pl.LightningDataModule):
         features: of a frozen backbone, in place of pixels.
         cache: the folder of the caches that pixels may be kept in.
         once: each image is read once at most, so that no cache is built.
+        written: reports are targets of the model.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TimelineDataModule(pl.LightningDataModule):
         features: FeatureStore | None = None,
         cache: Path | None = None,
         once: bool = False,
+        written: bool = False,
     ) -> None:
         super().__init__()
         self.augmentation: Augmentation | None = None
@@ -76,7 +78,7 @@ class TimelineDataModule(pl.LightningDataModule):
             self.augmentation = Augmentation.of(settings.augment, fitted)
         self.timeline, self.data_split, self.settings = timeline, split, settings
         self.fitted, self.seed, self.features = fitted, seed, features
-        self.cache, self.once = cache, once
+        self.cache, self.once, self.written = cache, once, written
         self._records: dict[str, list[Record]] = {}
         self._datasets: dict[tuple[str, bool], SequenceDataset] = {}
         self._training: WindowLoader | None = None
@@ -109,7 +111,12 @@ class TimelineDataModule(pl.LightningDataModule):
         """
         if subset not in self._records:
             records = build_records(
-                self.timeline, self.data_split, subset, self.fitted, needs_reports=self.settings.reports != "none"
+                self.timeline,
+                self.data_split,
+                subset,
+                self.fitted,
+                needs_reports=self.settings.reports != "none",
+                needs_written=self.written,
             )
             if not records:
                 raise no_questions(self.timeline, subset, self.data_split)

@@ -238,4 +238,5 @@ def _alone(record: Record, view: View, inputs: Inputs) -> Record:
         events=[cut(event) for event in record.events] if inputs == "asked_image" else [],
         statements=[],
         reports=[],
+        written=[],
     )

@@ -81,6 +81,8 @@ class Record:
         events: all labelled intervals.
         statements: about positions of the subset.
         reports: (token ids, position) of each report.
+        patient_id: whose it is.
+        written: (token ids, position) of each report that is a target: those at positions of the subset.
         positions: what each is called in its sequence, ``(T,)``; counted from 0 by default. All other fields speak of
             indices into ``times``, which differ from it where positions are left out (`temmed.data.subsample`).
     """
@@ -94,6 +96,8 @@ class Record:
     statements: list[Statement] = field(default_factory=list)
     reports: list[tuple[list[int], int]] = field(default_factory=list)
     positions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    patient_id: str = ""
+    written: list[tuple[list[int], int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Count the positions, unless they are given."""
@@ -108,6 +112,7 @@ def build_records(
     fitted: Fitted,
     needs_questions: bool = True,
     needs_reports: bool = True,
+    needs_written: bool = False,
 ) -> list[Record]:
     """Regroup a subset's tables by sequence.
 
@@ -118,6 +123,7 @@ def build_records(
         fitted: vocabulary and scales.
         needs_questions: leave out sequences without a question.
         needs_reports: without them, reports are left out.
+        needs_written: whether reports are targets.
 
     Returns:
         One record per sequence, in order of the sequence id. Positions after the subset's last are cut off, so
@@ -136,7 +142,7 @@ def build_records(
         factor = TIME_UNITS[row.time_unit][1]
         clock = times.get(row.sequence_id, np.zeros(0))[: int(last[row.sequence_id]) + 1] * factor
         has_image = np.isin(np.arange(len(clock)), imaged.get(row.sequence_id, []))
-        record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image)
+        record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image, patient_id=row.patient_id)
         records[row.sequence_id] = record
     for question in named_rows(split.questions(timeline, subset)):
         records[question.sequence_id].questions.append(_question(question, encode, fitted.values))
@@ -151,13 +157,17 @@ def build_records(
     for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)
         if found is not None and first[statement.sequence_id] <= statement.position < len(found.times):
-            told = encode(statement.text), int(statement.position), bool(statement.consistent)
-            found.statements.append(Statement(statement.statement_id, *told))
+            verdict = int(statement.position), bool(statement.consistent)
+            found.statements.append(Statement(statement.statement_id, encode(statement.text), *verdict))
     reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
-    for report in named_rows(reports) if needs_reports else ():
+    for report in named_rows(reports) if needs_reports or needs_written else ():
         found = records.get(report.sequence_id)
         if found is not None and report.position < len(found.times):
-            found.reports.append((encode(report.text), int(report.position)))
+            told = encode(report.text), int(report.position)
+            if needs_reports:
+                found.reports.append(told)
+            if needs_written and report.position >= first[report.sequence_id]:
+                found.written.append(told)
     kept = [record for record in records.values() if record.questions or not needs_questions]
     return sorted(kept, key=lambda record: record.sequence_id)
 

@@ -105,6 +105,7 @@ def shown(record: Record, kept: Indices, report_delay: int = 0) -> Record:
             for statement in record.statements
             if statement.position in place
         ],
+        written=[(tokens, place[position]) for tokens, position in record.written if position in place],
         # Readable from the first kept position at which it might be read in the whole sequence.
         reports=[
             (tokens, int(np.searchsorted(kept, position + report_delay)) - report_delay)

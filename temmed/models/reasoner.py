@@ -58,6 +58,11 @@ class Reasoner(nn.Module):
         """The task heads by name."""
         return {name: head for name, head in self.heads.items() if isinstance(head, TaskHead)}
 
+    @property
+    def wanted(self) -> list[str]:
+        """Fields of the batch whose texts the task heads read."""
+        return list(dict.fromkeys(name for head in self.tasks.values() for name in head.texts))
+
     def encode_images(self, batch: TimelineBatch) -> Tensor:
         """Tokens ``(B, T, K, D)``, scattered from the packed images; missing ones are the learned embedding."""
         size, length = batch.mask.shape
@@ -101,8 +106,8 @@ class Reasoner(nn.Module):
     def encode(self, batch: TimelineBatch) -> Encoded:
         """What a batch became before any task."""
         tokens = self.encode_images(batch)
-        names = list(dict.fromkeys(name for head in self.tasks.values() for name in head.texts))
-        texts = self.encode_texts(*(getattr(batch, name) for name in names)) if names else []
+        names = self.wanted
+        texts = self.encode_texts(*(getattr(batch, name) for name in names))
         return Encoded(
             batch=batch,
             images=self.reader.norm(tokens),

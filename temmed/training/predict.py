@@ -56,7 +56,8 @@ def _frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """A table with all its columns, sorted by those that are never empty."""
     schema = SCHEMAS[table]
     identity = [field.name for field in schema if not field.nullable]
-    return pd.DataFrame(rows, columns=schema.names).sort_values(identity, ignore_index=True)
+    filled = [[row.get(name) for name in schema.names] for row in rows]
+    return pd.DataFrame(filled, columns=schema.names).sort_values(identity, ignore_index=True)
 
 
 def that_exist(tables: Mapping[str, pd.DataFrame], timeline: Timeline) -> dict[str, pd.DataFrame]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from temmed.config.paths import conf_dir
+from temmed.predictions.tables import read_predictions
 
 #: See conftest.
 Start = Callable[..., Any]
@@ -27,6 +28,24 @@ def check_scores(metrics: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", options("model/temporal"))
 def test_every_temporal_head_trains_in_the_default_model(start: Start, name: str) -> None:
     check_scores(start("model=default", f"model/temporal={name}").metrics())
+
+
+def test_all_task_heads_train_and_predict(start: Start) -> None:
+    outcome = start("model/heads=full")
+    check_scores(outcome.metrics())
+    assert "test/alignment/statement_error" in outcome.metrics()
+    written = read_predictions(outcome.run / "predictions" / "test")
+    assert written.statements is not None
+    assert written.statements["probability"].between(0, 1).all()
+
+
+def test_a_model_with_one_task_head_leaves_the_rest_open(start: Start) -> None:
+    off = [f"model.heads.{name}.weight=0" for name in ("answer", "value", "evidence", "event")]
+    outcome = start("model.heads.statement.weight=1", *off)
+    written = read_predictions(outcome.run / "predictions" / "test")
+    assert written.answers[["answer", "probabilities", "value", "evidence"]].isna().all(axis=None)
+    assert written.events is None
+    assert "test/alignment/statement_error" in outcome.metrics()
 
 
 @pytest.mark.parametrize("name", options("model"))

@@ -30,7 +30,7 @@ HEADS = sorted(task_heads())
 @pytest.fixture(scope="module")
 def items(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> list[TimelineItem]:
     """Sequences of unlike lengths, some positions without an image."""
-    records = build_records(tiny_timeline, split, "train", fitted)[:6]
+    records = build_records(tiny_timeline, split, "train", fitted, needs_written=True)[:6]
     dataset = SequenceDataset(records, DecodedPixels(ImageSource(tiny_timeline), fitted), len(fitted.sources))
     found = [dataset[n] for n in range(len(records))]
     assert len({len(item.record.times) for item in found}) > 1
@@ -97,7 +97,7 @@ def test_every_parameter_learns(name: str, reasoner: Reasoner, items: list[Timel
 def test_nothing_to_learn_from_gives_no_loss_and_no_gradient(
     name: str, reasoner: Reasoner, items: list[TimelineItem]
 ) -> None:
-    nothing = {field: [] for field in ("questions", "events", "statements", "reports")}
+    nothing = {field: [] for field in ("questions", "events", "statements", "reports", "written")}
     batch = Collator()([replace(item, record=replace(item.record, **nothing)) for item in items])
     assert not count_items(batch).any()
     reasoner.zero_grad()

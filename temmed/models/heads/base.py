@@ -93,8 +93,8 @@ class TaskHead(nn.Module, ABC):
         early_weight: instead of ``weight``, if less, in the first quarter of the steps.
     """
 
-    #: Fields of the batch whose encodings it reads.
-    texts: ClassVar[tuple[str, ...]] = ()
+    #: Fields of the batch whose encodings it reads, one at least.
+    texts: ClassVar[tuple[str, ...]]
     #: What its loss is summed over: one of `temmed.data.batch.COUNTED`.
     items: ClassVar[str]
     #: Whether its loss compares the items of a batch with each other, so that it depends on the company.
