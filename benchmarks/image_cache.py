@@ -5,7 +5,7 @@
 - Reading: images a second through `CachedPixels` and `pack`, against `np.take` of the same rows of the same mapped
   files into a new array; the files are in memory.
 
-Usage: python benchmarks/image_cache.py [--parts build memory read] [--sequences 1000] [--repeats 5] [--out FILE]
+Usage: python benchmarks/image_cache.py [--parts build memory read] [--sequences 2000] [--repeats 5] [--out FILE]
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
     options = parser(__doc__, "image_cache")
     options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="all by default")
-    options.add_argument("--sequences", type=int, default=1000, help="of the set whose cache is built")
+    options.add_argument("--sequences", type=int, default=2000, help="of the set whose cache is built")
     options.add_argument("--one-build", type=int, metavar="N", help="build once, of N sequences, and tell the memory")
     given = options.parse_args()
     if given.one_build:
@@ -169,7 +169,7 @@ def main() -> int:
         ratios.append(measure_reading(2000, 64, 2, np.uint16, 16, given.repeats))
         ratios.append(measure_reading(500, 224, 1, np.uint8, 16, given.repeats))
     if "memory" in given.parts:
-        further["memory"] = memory = measure_memory(max(given.sequences // 8, 1))
+        further["memory"] = memory = measure_memory(max(given.sequences // 16, 1))
         for times, found in memory["mebibytes"].items():
             print(f"MiB at {times}: {', '.join(f'{name} {value:.0f}' for name, value in found.items())}")
         for process in ("main", "worker"):
