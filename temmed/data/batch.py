@@ -14,7 +14,7 @@ from torch.nn import functional
 IGNORE = -100
 
 
-@dataclass
+@dataclass(repr=False)
 class TimelineBatch:
     """A batch. B sequences, T positions, C channels of files, Q questions, K choices, E events, R reports, L tokens.
 
@@ -113,6 +113,16 @@ class TimelineBatch:
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.sequence_ids)
+
+    def __repr__(self) -> str:
+        """What it holds, not the numbers: it would be printed by whatever refuses a batch."""
+        held = [
+            f"{len(self)} sequences",
+            f"{int(self.mask.sum())} positions",
+            f"{int(self.question_mask.sum())} questions",
+        ]
+        kind = str(self.images.dtype).removeprefix("torch.")
+        return f"TimelineBatch({', '.join(held)}, images {tuple(self.images.shape)} {kind})"
 
 
 def _told_of_images(batch: TimelineBatch) -> Tensor:

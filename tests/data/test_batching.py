@@ -233,3 +233,11 @@ def test_moving_takes_every_tensor_along(items: list[TimelineItem]) -> None:
     assert {name: value.device.type for name, value in _tensors(moved).items()} == dict.fromkeys(
         _tensors(batch), "meta"
     )
+
+
+def test_a_batch_is_told_in_one_line(items: list[TimelineItem]) -> None:
+    batch = Collator()(items)
+    told = repr(batch)
+    assert told.startswith(f"TimelineBatch({len(items)} sequences, ")
+    assert f"images {tuple(batch.images.shape)} " in told
+    assert len(told) < 200
