@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items
+from temmed.data.batch import COUNTED, IGNORE, TimelineBatch, count_items, earlier_images
 from temmed.data.collate import Collator
 from temmed.data.datamodule import TimelineDataModule
 from temmed.data.dataset import SequenceDataset, TimelineItem
@@ -168,6 +168,20 @@ def test_shapes_and_masks(items: list[TimelineItem]) -> None:
     assert counts["answer"] == sum(q.answer != IGNORE for q in questions)
     assert counts["value"] == sum(q.value == q.value for q in questions)
     assert counts["evidence"] == sum(bool(q.evidence) for q in questions)
+
+
+def test_the_image_before_each_position(items: list[TimelineItem]) -> None:
+    batch = Collator()(items)
+    for mask, found in zip(batch.image_mask.tolist(), earlier_images(batch).tolist(), strict=True):
+        for position, earlier in enumerate(found):
+            assert earlier == max((p for p in range(position) if mask[p]), default=-1)
+
+
+def test_patients_have_numbers_of_their_own(items: list[TimelineItem]) -> None:
+    batch = Collator()([*items, items[0]])
+    numbers = batch.patients.tolist()
+    assert numbers[0] == numbers[-1]
+    assert len(set(numbers)) == len({item.record.patient_id for item in items}) > 1
 
 
 def test_batch_without_any_image(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:

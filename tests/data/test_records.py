@@ -126,3 +126,24 @@ def test_records_hold_what_the_tables_say(tiny_timeline: Timeline, split: Split,
                 assert question.answer == IGNORE
                 assert fitted.values.inverse(np.array([question.value]))[0] == pytest.approx(row["value"])
             assert record.imaged[question.evidence].all()
+
+
+def test_reports_are_targets_at_the_positions_of_the_subset_and_not_input(
+    tiny_timeline: Timeline, fitted: Fitted
+) -> None:
+    by_time = make_split(tiny_timeline, by="time", seed=0)
+    reports = tiny_timeline.table("reports")
+    records = build_records(
+        tiny_timeline, by_time, "val", fitted, needs_questions=False, needs_reports=False, needs_written=True
+    )
+    found = 0
+    for row in by_time.sequences("val").itertuples():
+        own = reports[reports["sequence_id"] == row.sequence_id]
+        own = own[own["position"].between(row.first_asked, row.last_asked)]
+        (record,) = (record for record in records if record.sequence_id == row.sequence_id)
+        assert record.reports == []
+        assert record.patient_id == row.patient_id
+        encoded = [fitted.tokenizer.encode(text) for text in own["text"]]
+        assert record.written == list(zip(encoded, own["position"], strict=True))
+        found += len(own)
+    assert 0 < found < len(reports)

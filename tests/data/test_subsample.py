@@ -43,6 +43,7 @@ def loops(draw: st.DrawFn) -> Record:
         [Event("beat", [7], targets, (0.5, 1.5, 2.5, 3.5))],
         [Statement(f"st{position}", [3], position, True) for position in range(length)],
         [([4, position], position) for position in range(length)],
+        written=[([5], position) for position in range(length)],
     )
 
 
@@ -64,6 +65,7 @@ def test_a_stride_keeps_every_question_and_the_real_moments(record: Record, stri
             assert bound == (true if known else (part.times[-1], np.inf)[n % 2])
         np.testing.assert_array_equal(event.targets, original.targets[kept])
     assert [part.positions[s.position] for s in part.statements] == kept.tolist()
+    assert [part.positions[position] for _, position in part.written] == kept.tolist()
     # A report is read at the first kept position at which it might be read in the whole sequence, and not before.
     for (_, own), at in part.reports:
         later = [n for n, position in enumerate(kept) if position >= own + delay]

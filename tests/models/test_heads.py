@@ -71,6 +71,9 @@ def test_losses_and_counts_are_sums_over_sequences(name: str, reasoner: Reasoner
     singles = [Collator()([item]) for item in items]
     counts = [int(valid_items(single, head.items).sum()) for single in singles]
     assert int(valid_items(batch, head.items).sum()) == sum(counts) > 0
+    with torch.no_grad():
+        hits = head.hits(reasoner(batch)[name], batch)
+    assert hits is None or 0 <= hits <= sum(counts)
     if head.contrastive:
         return
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,17 +50,24 @@ def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callab
 def make_module(
     model_config: Callable[..., dict[str, Any]], fitted: Fitted, tiny_timeline: Timeline
 ) -> Callable[..., TimelineModule]:
-    """``make_module(seed, temporal)``: fresh weights, SGD with rate 0.1 unless another optimizer is given."""
+    """``make_module(seed, temporal)``: fresh weights, SGD with rate 0.1 unless another optimizer is given.
+
+    ``weights`` of task heads differ from the default, by name.
+    """
 
     def make(
         seed: int = 0,
         temporal: str = "memory_fusion",
         vocabulary: Fitted = fitted,
         optimizer: Callable[..., torch.optim.Optimizer] = SGD,
+        weights: Mapping[str, float] | None = None,
     ) -> TimelineModule:
         torch.manual_seed(seed)
+        model = model_config(temporal)
+        for name, weight in (weights or {}).items():
+            model["heads"][name]["weight"] = weight
         return TimelineModule(
-            model_config(temporal),
+            model,
             vocabulary.to_dict(),
             {"tasks": TASKS, "dataset": {"fingerprint": tiny_timeline.meta.fingerprint}},
             optimizer=optimizer,

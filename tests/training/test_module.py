@@ -72,11 +72,11 @@ def test_each_epoch_has_its_own_order_and_a_seed_repeats_the_run(
 def test_validation_logs_means_over_the_whole_subset(
     make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
 ) -> None:
-    module, data = make_module(), make_data()
+    module, data = make_module(weights={"statement": 1.0}), make_data()
     trainer, _ = _fit(module, data)
     module.eval()
-    sums, counts = torch.zeros(4), torch.zeros(4)
-    right: dict[str, list[bool]] = {"event": [], "progression": []}
+    sums, counts = torch.zeros(5), torch.zeros(5)
+    right: dict[str, list[bool]] = {"event": [], "progression": [], "statement": []}
     with torch.no_grad():
         for batch in data.val_dataloader():
             output = module(batch)
@@ -85,6 +85,11 @@ def test_validation_logs_means_over_the_whole_subset(
                 for q, task in enumerate(tasks):
                     if batch.answers[b, q] != IGNORE:
                         right[task].append(bool(output["answer"][b, q].argmax() == batch.answers[b, q]))
+            for b, identities in enumerate(batch.statement_ids):
+                for s in range(len(identities)):
+                    if batch.image_mask[b, batch.statement_position[b, s]]:
+                        verdict = bool(output["statement"][b, s] > 0)
+                        right["statement"].append(verdict == bool(batch.statement_consistent[b, s]))
     mean = sums / counts.clamp(min=1)
     logged = trainer.callback_metrics
     assert float(logged["val/loss"]) == pytest.approx(float((module.weights * mean).sum()), rel=1e-4)
@@ -95,7 +100,8 @@ def test_validation_logs_means_over_the_whole_subset(
         if answers:
             assert float(logged[f"val/{task}/accuracy"]) == pytest.approx(sum(answers) / len(answers))
             compared += 1
-    assert compared
+    assert compared > 1
+    assert "val/value/accuracy" not in logged
 
 
 def test_sizes_weigh_less_until_a_quarter_of_the_steps_is_done(
