@@ -44,6 +44,7 @@ def model_config() -> Callable[..., dict[str, Any]]:
             "backbone": "backbone/timm",
             "text": "text/builtin",
             "temporal": f"temporal/{temporal}",
+            "reader": "reader/place_and_moment",
             "heads": "heads/default",
         }
         loaded = {key: OmegaConf.load(folder / f"{path}.yaml") for key, path in parts.items()}
@@ -52,7 +53,7 @@ def model_config() -> Callable[..., dict[str, Any]]:
         model = config["model"]
         model["backbone"] |= {"stage": 1, "grid": 2}
         model["text"] |= {"heads": 2}
-        model["reader"] = {"heads": 3, "head_dim": 8, "hidden": 32, "dropout": 0.0}
+        model["reader"] |= {"heads": 3, "head_dim": 8, "hidden": 32}
         model["temporal"] |= changes
         return model
 

@@ -121,16 +121,6 @@ class DataConfig:
 
 
 @dataclass
-class ReaderConfig:
-    """How a question reads the tokens and the memory."""
-
-    heads: int = field(default=MISSING, metadata=rule(minimum=3))
-    head_dim: int = field(default=MISSING, metadata=rule(minimum=1))
-    hidden: int = field(default=MISSING, metadata=rule(minimum=1))
-    dropout: float = field(default=MISSING, metadata=rule(minimum=0.0, below=1.0))
-
-
-@dataclass
 class ModelConfig:
     """The parts of the model."""
 
@@ -139,7 +129,7 @@ class ModelConfig:
     backbone: dict[str, Any] = MISSING
     text: dict[str, Any] = MISSING
     temporal: dict[str, Any] = MISSING
-    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    reader: dict[str, Any] = MISSING
     heads: dict[str, Any] = MISSING
     start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
     start_parts: list[str] = MISSING
@@ -200,6 +190,10 @@ class EvaluateConfig:
 TARGET_RULES: dict[str, Rule] = {
     "model.text.heads": Rule(minimum=1, divides="model.dim"),
     "model.temporal.heads": Rule(minimum=1, divides="model.dim"),
+    "model.reader.heads": Rule(minimum=3),
+    "model.reader.head_dim": Rule(minimum=1),
+    "model.reader.hidden": Rule(minimum=1),
+    "model.reader.dropout": Rule(minimum=0.0, below=1.0),
     "trainer.max_epochs": Rule(minimum=1),
     "trainer.accumulate_grad_batches": Rule(minimum=1),
     "optimizer.lr": Rule(above=0.0),
@@ -213,6 +207,7 @@ HEAD_RULES: dict[str, Rule] = {"weight": Rule(minimum=0.0), "early_weight": Rule
 #: Arguments that the training code gives when it builds the node, so that the YAML cannot; ``*`` stands for any key.
 GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {
     "model.backbone": frozenset({"in_channels"}),
+    "model.reader": frozenset({"places"}),
     "model.text": frozenset({"vocabulary"}),
     "model.heads.*": frozenset({"sizes"}),
     "trainer": frozenset({"callbacks", "logger"}),

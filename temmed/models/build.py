@@ -13,7 +13,6 @@ from temmed.data.fitted import Fitted
 from temmed.data.pixels import Finish
 from temmed.errors import InputError
 from temmed.models.heads.base import Sizes, build_heads
-from temmed.models.reader import Reader
 from temmed.models.reasoner import Reasoner
 
 
@@ -75,10 +74,9 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         backbone=backbone,
         text=instantiate(model["text"], vocabulary=len(fitted.tokenizer)),
         temporal=instantiate(model["temporal"]),
-        reader=Reader(dim, places, **model["reader"]),
+        reader=instantiate(model["reader"], places=places),
         dim=dim,
         places=places,
     )
-    read = reasoner.reader.heads * reasoner.reader.head_dim
-    reasoner.heads.update(build_heads(model["heads"], Sizes(dim, read)))
+    reasoner.heads.update(build_heads(model["heads"], Sizes(dim, reasoner.reader.size)))
     return reasoner

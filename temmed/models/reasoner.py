@@ -11,7 +11,7 @@ from torch.nn import functional
 from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
 from temmed.models.heads.base import Encoded, TaskHead
-from temmed.models.reader import Reader
+from temmed.models.readers.base import Reader
 from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
 
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from temmed.config.paths import conf_dir
-from temmed.models.reader import Reader
+from temmed.models.readers.place_and_moment import PlaceAndMoment
 
 DIM = 24
 
@@ -46,6 +46,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def reader() -> Reader:
+def reader() -> PlaceAndMoment:
     torch.manual_seed(1)
-    return Reader(DIM, places=3, heads=3, head_dim=8, hidden=32).eval()
+    return PlaceAndMoment(DIM, places=3, heads=3, head_dim=8, hidden=32).eval()

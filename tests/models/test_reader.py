@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from temmed.models.encodings import encode_named, encode_position
-from temmed.models.reader import NAMED, Reader
+from temmed.models.readers.moments import NAMED
+from temmed.models.readers.place_and_moment import PlaceAndMoment
 from temmed.models.temporal.base import FOREVER, TemporalMemory
 
 from .conftest import DIM
@@ -18,7 +19,7 @@ def _memory(values: torch.Tensor) -> TemporalMemory:
     return TemporalMemory(values, slots * 90.0, slots.float(), slots, torch.full_like(slots, FOREVER))
 
 
-def test_reading_is_linear_in_the_weights_of_places(reader: Reader) -> None:
+def test_reading_is_linear_in_the_weights_of_places(reader: PlaceAndMoment) -> None:
     torch.manual_seed(0)
     images, one, other = torch.randn(B, T, K, DIM), *torch.randn(2, B, Q, reader.heads, K)
     together = reader.read_images(2 * one - other, images)
@@ -26,7 +27,7 @@ def test_reading_is_linear_in_the_weights_of_places(reader: Reader) -> None:
     torch.testing.assert_close(together, apart)
 
 
-def test_the_asked_image_and_a_memory_of_it_alone_read_the_same(reader: Reader) -> None:
+def test_the_asked_image_and_a_memory_of_it_alone_read_the_same(reader: PlaceAndMoment) -> None:
     torch.manual_seed(0)
     tokens, prompts = torch.randn(B, T, K, DIM), torch.randn(B, Q, DIM)
     places = reader.places(prompts)
@@ -35,7 +36,7 @@ def test_the_asked_image_and_a_memory_of_it_alone_read_the_same(reader: Reader) 
     torch.testing.assert_close(read, reader.read_images(places, reader.norm(tokens), asked))
 
 
-def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: Reader) -> None:
+def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: PlaceAndMoment) -> None:
     torch.manual_seed(0)
     images, places = torch.randn(B, T, K, DIM), torch.randn(B, Q, reader.heads, K)
     asked = torch.tensor([[0, 4, 2], [3, 3, 1]])
@@ -44,7 +45,7 @@ def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: Re
     torch.testing.assert_close(reader.read_images(places, images, asked), expected)
 
 
-def test_a_named_moment_is_found_through_its_gate(reader: Reader) -> None:
+def test_a_named_moment_is_found_through_its_gate(reader: PlaceAndMoment) -> None:
     torch.manual_seed(0)
     prompts, asked = torch.zeros(B, Q, DIM), torch.full((B, Q), T - 1)
     named = torch.zeros(B, Q, NAMED, encode_named(torch.zeros(1, 1, dtype=torch.long), 1).shape[-1])
@@ -53,7 +54,7 @@ def test_a_named_moment_is_found_through_its_gate(reader: Reader) -> None:
     with torch.no_grad():
         for parameter in reader.parameters():
             parameter.zero_()
-        reader.named_gate.bias.fill_(1.0)
+        reader.moments.named_gate.bias.fill_(1.0)
         images = reader.norm(memory.values)
         attention = reader.attend(prompts, asked, memory, images, named)
         unnamed = reader.attend(prompts, asked, memory, images)

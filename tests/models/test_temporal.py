@@ -11,7 +11,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
-from temmed.models.reader import Reader
+from temmed.models.readers.place_and_moment import PlaceAndMoment
 from temmed.models.temporal.base import State, TemporalHead, TemporalMemory
 
 B, T, K, D, Q = 2, 7, 3, 24, 4
@@ -71,7 +71,7 @@ def make_head(config: Mapping[str, Any]) -> TemporalHead:
     return head.eval()
 
 
-def ask(reader: Reader, memory: TemporalMemory, tokens: Tensor, position: int, at: int | None = None) -> Tensor:
+def ask(reader: PlaceAndMoment, memory: TemporalMemory, tokens: Tensor, position: int, at: int | None = None) -> Tensor:
     """Answer features of the same questions asked at a position; ``at`` is its place in ``tokens``."""
     prompts = torch.randn(len(tokens), Q, D, generator=torch.Generator().manual_seed(5))
     asked = torch.full((len(tokens), Q), position)
@@ -92,7 +92,7 @@ def test_declares_what_it_is(head_config: Mapping[str, Any]) -> None:
     assert isinstance(head.addressable, bool)
 
 
-def test_the_past_never_sees_the_future(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_the_past_never_sees_the_future(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop()
     cut = 4
     other = make_loop(seed=9)
@@ -105,7 +105,7 @@ def test_the_past_never_sees_the_future(head_config: Mapping[str, Any], reader: 
         assert_close(ask(reader, before, loop.tokens, position), ask(reader, after, changed.tokens, position))
 
 
-def test_gradients_never_reach_the_future(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_gradients_never_reach_the_future(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop()
     tokens = loop.tokens.requires_grad_()
     memory, _ = head(*loop.inputs)
@@ -115,7 +115,7 @@ def test_gradients_never_reach_the_future(head_config: Mapping[str, Any], reader
     assert not tokens.grad[:, 4:].any()
 
 
-def test_padding_changes_nothing(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_padding_changes_nothing(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop()
     padded = pad(loop)
     plain, _ = head(*loop.inputs)
@@ -124,7 +124,7 @@ def test_padding_changes_nothing(head_config: Mapping[str, Any], reader: Reader)
         assert_close(ask(reader, plain, loop.tokens, position), ask(reader, more, padded.tokens, position))
 
 
-def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop(batch=4)
     # Sequences of unlike lengths, as a batch has them.
     lengths = torch.tensor([7, 5, 2, 6])
@@ -149,7 +149,7 @@ def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], re
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_streaming_gives_the_same_answers(head_config: Mapping[str, Any], reader: Reader, chunk: int) -> None:
+def test_streaming_gives_the_same_answers(head_config: Mapping[str, Any], reader: PlaceAndMoment, chunk: int) -> None:
     head, loop = make_head(head_config), make_loop()
     whole, _ = head(*loop.inputs)
     state: State | None = None
@@ -161,7 +161,7 @@ def test_streaming_gives_the_same_answers(head_config: Mapping[str, Any], reader
             assert_close(streamed, ask(reader, whole, loop.tokens, position))
 
 
-def test_step_is_a_chunk_of_one(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_step_is_a_chunk_of_one(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop(missing=False)
     whole, _ = head(*loop.inputs)
     state: State | None = None
@@ -181,7 +181,7 @@ def test_state_keeps_its_size_if_bounded(head_config: Mapping[str, Any]) -> None
     assert (len(set(sizes)) == 1) == head.bounded
 
 
-def test_missing_images_are_told_apart_from_images(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_missing_images_are_told_apart_from_images(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop(missing=False)
     hidden = loop.image_mask.clone()
     hidden[:, 1:] = False
@@ -193,7 +193,7 @@ def test_missing_images_are_told_apart_from_images(head_config: Mapping[str, Any
     assert ask(reader, memory, loop.tokens, T - 1).isfinite().all()
 
 
-def test_gradients_reach_every_parameter(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_gradients_reach_every_parameter(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config).train(), make_loop(missing=False)
     memory, _ = head(*loop.inputs)
     total = sum(ask(reader, memory, loop.tokens, position).square().sum() for position in range(T))
@@ -215,7 +215,7 @@ def test_memory_is_float32_and_finite(head_config: Mapping[str, Any]) -> None:
         assert x.shape in ((batch, slots, 1), (batch, slots, K))
 
 
-def test_state_dict_round_trip(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_state_dict_round_trip(head_config: Mapping[str, Any], reader: PlaceAndMoment) -> None:
     head, loop = make_head(head_config), make_loop()
     torch.manual_seed(77)
     other = instantiate(head_config).eval()
@@ -224,7 +224,9 @@ def test_state_dict_round_trip(head_config: Mapping[str, Any], reader: Reader) -
     torch.testing.assert_close(first.values, second.values, rtol=0, atol=0)
 
 
-def test_evidence_pointers_never_point_past_the_question(head_config: Mapping[str, Any], reader: Reader) -> None:
+def test_evidence_pointers_never_point_past_the_question(
+    head_config: Mapping[str, Any], reader: PlaceAndMoment
+) -> None:
     head, loop = make_head(head_config), make_loop()
     if not head.addressable:
         pytest.skip("its slots stand for no single position")

@@ -15,7 +15,8 @@ from temmed.data.batch import TimelineBatch
 from temmed.data.fitted import Fitted
 from temmed.errors import InputError
 from temmed.models.encodings import encode_named
-from temmed.models.reader import NAMED, Reader, Reading
+from temmed.models.readers.base import Reader, Reading
+from temmed.models.readers.moments import NAMED
 from temmed.models.temporal.base import TemporalMemory
 
 #: Rows of the prediction tables, by table.
@@ -81,7 +82,7 @@ class Encoded:
 
     def look(self, prompts: Tensor) -> Tensor:
         """Read every position by itself: ``(B, Q, D) → (B, Q, T, R)``."""
-        return self.reader.read_images(self.reader.places(prompts), self.images)
+        return self.reader.look(prompts, self.images)
 
 
 class TaskHead(nn.Module, ABC):

@@ -9,7 +9,7 @@ from temmed.data.batch import TimelineBatch, valid_items
 from temmed.data.fitted import Fitted
 from temmed.models.encodings import encode_named
 from temmed.models.heads.base import Encoded, Rows, Sizes, TaskHead
-from temmed.models.reader import NAMED
+from temmed.models.readers.moments import NAMED
 
 
 class StatementHead(TaskHead):

@@ -1,38 +1,19 @@
-"""How a question reads: the asked image, then the memory of the positions up to it."""
+"""Reading by place and by moment: fixed places with weights of either sign, then attention over time at each of them.
+
+The reasons, with what was measured, are in docs/decisions/reading-by-place-and-moment.md.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time
+from temmed.models.readers.base import Reader, Reading, names_of
+from temmed.models.readers.moments import MomentQuery, address, hide
 from temmed.models.temporal.base import TemporalMemory
 
-#: Added to the score of a slot that may not be read: its weight becomes exactly 0 if any other may.
-_HIDDEN = -1e9
-#: Read heads that point at the earliest and at the latest evidence.
-POINTERS = 2
-#: Moments named in a question that a reader takes over: a comparison names two.
-NAMED = 2
 
-
-@dataclass
-class Reading:
-    """What a question found.
-
-    Attributes:
-        features: ``(B, Q, D)``.
-        pointers: ``(B, Q, 2, T)`` probability of each position to be the earliest and the latest evidence; ``None``
-            where the memory has no addresses.
-    """
-
-    features: Tensor
-    pointers: Tensor | None
-
-
-class Reader(nn.Module):
+class PlaceAndMoment(Reader):
     """Reads the asked image and the memory for a question, in two steps that multiply: where, and when.
 
     Where: each place of the image grid has a learned key; its product with the question is the weight of that place,
@@ -41,8 +22,10 @@ class Reader(nn.Module):
 
     When: at each place, attention over the slots of the memory, which are addressed by content, by time, by position
     and by distance to the asked position; the question makes the query for each. Moments that the question names are
-    taken over as they are, with a gate for each head. A third of the heads is the pointer at
-    the earliest evidence, a third the one at the latest; the rest is free.
+    taken over as they are, with a gate for each head.
+
+    Its maps are the sizes of the weights of the places, averaged over the heads: for a question of the model, and not
+    for what this image shows there.
 
     Args:
         dim: size of tokens and questions.
@@ -56,21 +39,15 @@ class Reader(nn.Module):
     def __init__(
         self, dim: int, places: int, heads: int = 6, head_dim: int = 32, hidden: int = 256, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        if heads < POINTERS + 1:
-            raise ValueError(f"Expected reader.heads >= {POINTERS + 1}, got {heads}")
-        self.heads, self.head_dim = heads, head_dim
-        self.norm = nn.LayerNorm(dim)
+        super().__init__(dim, places, heads)
+        self.head_dim, self.size = head_dim, heads * head_dim
         self.value = nn.Linear(dim, heads * head_dim)
         self.place_query = nn.Linear(dim, heads * head_dim)
         # Large, so that what changes in an image is heard from the first step, over what cannot be learned yet.
         self.place_key = nn.Parameter(torch.randn(heads, head_dim, places) * 4 * (head_dim * places) ** -0.5)
         self.query = nn.Linear(dim, heads * head_dim)
         self.key = nn.Linear(dim, heads * head_dim, bias=False)
-        self.time_query = nn.Linear(dim, heads * TIME_SIZE)
-        self.position_query = nn.Linear(dim, heads * POSITION_SIZE)
-        self.distance_query = nn.Linear(dim, heads * POSITION_SIZE)
-        self.named_gate = nn.Linear(dim, heads * NAMED)
+        self.moments = MomentQuery(dim, heads)
         self.mix = nn.Sequential(
             nn.Linear(dim + 2 * heads * head_dim, hidden),
             nn.GELU(),
@@ -81,12 +58,9 @@ class Reader(nn.Module):
         )
         self.out = nn.LayerNorm(dim)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
-
     def places(self, prompts: Tensor) -> Tensor:
         """Weight of each place for each question: ``(B, Q, D) → (B, Q, heads, K)``."""
-        return torch.einsum("bqhd,hdk->bqhk", self._split(self.place_query(prompts)), self.place_key)
+        return torch.einsum("bqhd,hdk->bqhk", self.split(self.place_query(prompts)), self.place_key)
 
     def _per_head(self, x: Tensor, layer: nn.Linear, direction: str) -> Tensor:
         """Apply a layer's rows of each head to ``(..., heads, size)``, as it is or transposed."""
@@ -103,7 +77,7 @@ class Reader(nn.Module):
             ``(..., heads · head_dim)``.
         """
         read = self._per_head(seen, self.value, "...he,hde->...hd")
-        return (read + total.unsqueeze(-1) * self._split(self.value.bias)).flatten(-2)
+        return (read + total.unsqueeze(-1) * self.split(self.value.bias)).flatten(-2)
 
     def read_images(self, places: Tensor, images: Tensor, asked_at: Tensor | None = None) -> Tensor:
         """Read images without memory.
@@ -122,22 +96,6 @@ class Reader(nn.Module):
             return self._values(torch.matmul(places, images.gather(1, here)), total)
         seen = torch.matmul(places.flatten(1, 2).unsqueeze(1), images).unflatten(2, places.shape[1:3]).transpose(1, 2)
         return self._values(seen, total.unsqueeze(2))
-
-    def _address(self, prompts: Tensor, asked_at: Tensor, named: Tensor | None) -> Tensor:
-        """Queries for time and position, ``(B, Q, heads, MOMENT_SIZE)``.
-
-        A query for the distance to the asked position is one for the position itself, with sines and cosines turned
-        by the asked position.
-        """
-        turn = encode_position(asked_at).unsqueeze(2)
-        sine, cosine = turn.chunk(2, dim=-1)
-        far_sine, far_cosine = self._split(self.distance_query(prompts)).chunk(2, dim=-1)
-        turned = torch.cat([far_cosine * sine - far_sine * cosine, far_sine * sine + far_cosine * cosine], dim=-1)
-        position = self._split(self.position_query(prompts)) + turned
-        query = torch.cat([self._split(self.time_query(prompts)), position], dim=-1)
-        if named is not None:
-            query = query + torch.einsum("bqhm,bqme->bqhe", self._split(self.named_gate(prompts)), named)
-        return query
 
     def attend(
         self,
@@ -162,20 +120,12 @@ class Reader(nn.Module):
             ``(B, Q, heads, S, K)``, which sums to 1 over the slots, or to 0 where none is readable.
         """
         questions = prompts.shape[1]
-        query = self._per_head(self._split(self.query(prompts)) * self.head_dim**-0.5, self.key, "bqhd,hde->bqhe")
+        query = self._per_head(self.split(self.query(prompts)) * self.head_dim**-0.5, self.key, "bqhd,hde->bqhe")
         content = torch.matmul(query.flatten(1, 2), images.flatten(1, 2).transpose(1, 2))
-        times, which_time = torch.unique(memory.times, return_inverse=True)
-        positions, which_position = torch.unique(memory.positions, return_inverse=True)
-        moment = torch.cat([encode_time(times)[which_time], encode_position(positions)[which_position]], dim=-1)
-        query = self._address(prompts, asked_at if called is None else called, named)
-        address = torch.matmul(query.flatten(1, 2), moment.flatten(1, 2).transpose(1, 2))
+        content = content.unflatten(1, (questions, self.heads)).unflatten(3, images.shape[1:3])
+        moment = address(self.moments(prompts, asked_at if called is None else called, named), memory)
         readable = memory.readable(asked_at)
-        hidden = torch.zeros(readable.shape, device=content.device).masked_fill(~readable, _HIDDEN)
-        content, address = (
-            x.unflatten(1, (questions, self.heads)).unflatten(3, of.shape[1:3])
-            for x, of in ((content, images), (address, moment))
-        )
-        attention = (content + (address + hidden.unsqueeze(2))).softmax(dim=3)
+        attention = (content + (moment + hide(readable))).softmax(dim=3)
         return attention * readable.any(dim=2, keepdim=True).unsqueeze(2)
 
     def read_memory(
@@ -199,21 +149,9 @@ class Reader(nn.Module):
         seen = torch.matmul(weighted.flatten(1, 2), images.flatten(1, 2)).unflatten(1, weighted.shape[1:3])
         return self._values(seen, weighted.sum(dim=-1)), attention
 
-    def _pointers(self, attention: Tensor, places: Tensor, memory: TemporalMemory, positions: Tensor) -> Tensor:
-        """Where the pointing heads look: a place counts by the size of its weight, which is not trained by this.
-
-        What a slot stands for is taken for the nearest of the positions ``(B, T)``.
-        """
-        group = self.heads // (POINTERS + 1)
-        share = places.detach()[:, :, : POINTERS * group].abs().unsqueeze(3)
-        mass = attention[:, :, : POINTERS * group] * (share / share.sum(dim=-1, keepdim=True))
-        if memory.positions.shape[-1] == 1:
-            mass = mass.sum(dim=-1, keepdim=True)
-        mass = mass.unflatten(2, (POINTERS, group)).mean(dim=3)
-        between = (positions[:, 1:] + positions[:, :-1]) / 2
-        nearest = torch.searchsorted(between, memory.positions.round().flatten(1).to(between.dtype))
-        where = nearest.unflatten(1, memory.positions.shape[1:])[:, None, None].expand_as(mass).flatten(-2)
-        return mass.new_zeros(*mass.shape[:3], positions.shape[1]).scatter_add(3, where, mass.flatten(-2))
+    def look(self, prompts: Tensor, images: Tensor) -> Tensor:
+        """See `Reader.look`."""
+        return self.read_images(self.places(prompts), images)
 
     def forward(
         self,
@@ -225,21 +163,10 @@ class Reader(nn.Module):
         named: Tensor | None = None,
         addressable: bool = True,
         positions: Tensor | None = None,
+        explain: bool = False,
     ) -> Reading:
-        """Answer features of every question.
-
-        Args:
-            prompts: ``(B, Q, D)``.
-            images: tokens after `norm`, ``(B, T, K, D)``.
-            asked_at: ``(B, Q)`` long.
-            memory: of the same sequences, K places.
-            reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
-            named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``.
-            addressable: whether slots of the memory stand for positions, to build the pointers.
-            positions: what the positions are called where some were left out, ``(B, T)``; counted by default.
-        """
-        if positions is None:
-            positions = torch.arange(images.shape[1], device=images.device).expand(len(images), -1)
+        """See `Reader.forward`."""
+        positions = names_of(positions, images)
         called = positions.gather(1, asked_at)
         places = self.places(prompts)
         local = self.read_images(places, images, asked_at)
@@ -248,4 +175,9 @@ class Reader(nn.Module):
             everywhere = torch.ones_like(places[..., :1])
             remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named, called)[0]
         features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        return Reading(features, self._pointers(attention, places, memory, positions) if addressable else None)
+        # A place counts by the size of its weight, which is not trained by this.
+        share = places.detach().abs()
+        share = share / share.sum(dim=-1, keepdim=True)
+        used = self.heads if explain else self.pointing
+        mass = attention[:, :, :used] * share[:, :, :used].unsqueeze(3) if addressable else attention
+        return self.tell(features, share, mass, memory, positions, addressable, explain)

@@ -1,0 +1,1 @@
+"""How a question reads: variants that all keep to one contract (`base.Reader`)."""
