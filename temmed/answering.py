@@ -23,7 +23,7 @@ from temmed.data.samplers import EpochBatchSampler
 from temmed.data.settings import DataSettings
 from temmed.data.streaming.opening import default_cache, open_timeline
 from temmed.data.streaming.sizes import read_size
-from temmed.data.tokenizer import UNKNOWN, Tokenizer
+from temmed.data.tokenizer import TextTokenizer
 from temmed.errors import InputError
 from temmed.predictions.tables import write_predictions
 from temmed.timelines.folder import Timeline
@@ -255,7 +255,7 @@ def _position(record: Record, position: int | None) -> int:
     return position
 
 
-def _encode_choices(tokenizer: Tokenizer, choices: Sequence[str]) -> list[list[int]]:
+def _encode_choices(tokenizer: TextTokenizer, choices: Sequence[str]) -> list[list[int]]:
     if len(choices) < 2:
         raise InputError("two or more choices", repr("|".join(choices)), "--choices", 'Write them as "yes|no".')
     encoded = [tokenizer.encode(choice) for choice in choices]
@@ -271,6 +271,6 @@ def _encode_choices(tokenizer: Tokenizer, choices: Sequence[str]) -> list[list[i
     return encoded
 
 
-def _unknown_words(tokenizer: Tokenizer, prompt: str, choices: Sequence[str]) -> list[str]:
+def _unknown_words(tokenizer: TextTokenizer, prompt: str, choices: Sequence[str]) -> list[str]:
     words = (word.strip(".,;:?!()\"'") for text in (prompt, *choices) for word in text.split())
-    return list(dict.fromkeys(word for word in words if word and UNKNOWN in tokenizer.encode(word)))
+    return list(dict.fromkeys(word for word in words if any(map(str.isalnum, word)) and not tokenizer.knows(word)))

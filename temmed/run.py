@@ -31,6 +31,7 @@ from temmed.errors import InputError
 from temmed.evaluation.scoring import Metrics, score, write_metrics
 from temmed.files import atomic_write
 from temmed.measuring.subset import answer_subset
+from temmed.models.build import open_text
 from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
@@ -84,12 +85,13 @@ def _train(config: DictConfig) -> dict[str, float]:
         raise no_questions(timeline, "train", None)
     split = find_split(timeline, settings)
     motions = _register(timeline, settings.register, config)
-    fitted = fit(timeline, split, settings.size, settings.windows, settings.steps, motions)
+    model = _plain(config.model)
+    model["text"], tokenizer = open_text(model["text"])
+    fitted = fit(timeline, split, settings.size, settings.windows, settings.steps, motions, tokenizer)
     if settings.cache_features and fitted.native:
         raise InputError(
             "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."
         )
-    model = _plain(config.model)
     questions = timeline.table("questions")
     provenance = {
         "dataset": {

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 #: Answer index of a question that has none.
 IGNORE = -100
+#: Moments named in a question that a model is told of: a comparison names two.
+NAMED = 2
 
 
 @dataclass(repr=False)
@@ -30,6 +32,8 @@ class TimelineBatch:
         positions: ``(B, T)`` long, what each is called in its sequence, in words and in predictions; all other fields
             that speak of positions are indices along T. Padding is counted on.
         prompts: ``(B, Q, L)`` long token ids; ``prompt_mask`` likewise, bool.
+        named: ``(B, Q, NAMED, 2)`` float, the first moments that a prompt names, each (time, position) of which one is
+            NaN, in the units of ``times`` and ``positions``; both are NaN where no more is named.
         choices: ``(B, Q, K, L)`` long token ids; ``choice_mask``: ``(B, Q, K)`` bool.
         question_mask: ``(B, Q)`` bool.
         asked_at: ``(B, Q)`` long, a position.
@@ -40,7 +44,7 @@ class TimelineBatch:
         event_targets: ``(B, E, T)`` long: 1 present, 0 absent, −100 unknown, without image or censored.
         event_intervals: ``(B, E, 4)`` float: onset and offset bounds in canonical time, NaN for never.
         statements: ``(B, S, L)`` long token ids; ``statement_mask``: ``(B, S)``; ``statement_position``: ``(B, S)``;
-            ``statement_consistent``: ``(B, S)`` bool.
+            ``statement_named``: ``(B, S, NAMED, 2)``, as ``named``; ``statement_consistent``: ``(B, S)`` bool.
         patients: ``(B,)`` long, a number for each patient, the same in all batches and processes.
         written: ``(B, W, L)`` long token ids of reports to be matched with images, never input; ``written_mask``:
             ``(B, W)``; ``written_at``: ``(B, W)`` long, their positions.
@@ -64,6 +68,7 @@ class TimelineBatch:
     positions: Tensor
     prompts: Tensor
     prompt_mask: Tensor
+    named: Tensor
     choices: Tensor
     choice_mask: Tensor
     question_mask: Tensor
@@ -78,6 +83,7 @@ class TimelineBatch:
     statements: Tensor
     statement_mask: Tensor
     statement_position: Tensor
+    statement_named: Tensor
     statement_consistent: Tensor
     patients: Tensor
     written: Tensor

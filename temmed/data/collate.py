@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temmed.data.batch import IGNORE, TimelineBatch
+from temmed.data.batch import IGNORE, NAMED, TimelineBatch
 from temmed.data.dataset import TimelineItem
 from temmed.data.pixels import PixelStack, pack
+from temmed.data.quantities import POSITION, moments
 
 
 def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: torch.dtype) -> Tensor:
@@ -55,6 +56,18 @@ def _counted_on(positions: Sequence[np.ndarray], length: int) -> Tensor:
 def _number(identity: str) -> int:
     """A number below 2⁶³ for a name, the same in every process."""
     return int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()) >> 1
+
+
+def _moments(texts: list[list[str]]) -> Tensor:
+    """The first moments that texts name, ``(B, N, NAMED, 2)``: time and position, NaN where there is none."""
+    named = [
+        [
+            [(np.nan, amount) if kind == POSITION else (amount, np.nan) for kind, amount in moments(text)[:NAMED]]
+            for text in row
+        ]
+        for row in texts
+    ]
+    return _padded(named, (len(texts), _longest(texts), NAMED, 2), np.nan, torch.float)
 
 
 def _images(items: list[TimelineItem]) -> tuple[Tensor, Tensor]:
@@ -120,6 +133,7 @@ class Collator:
             positions=_counted_on([r.positions for r in records], length),
             prompts=prompts,
             prompt_mask=prompts != 0,
+            named=_moments([[q.text for q in row] for row in questions]),
             choices=choice_tokens,
             choice_mask=(choice_tokens != 0).any(dim=-1),
             question_mask=_mask(questions),
@@ -140,6 +154,7 @@ class Collator:
             statement_position=_padded(
                 [[s.position for s in row] for row in statements], statement_tokens.shape[:2], 0, torch.long
             ),
+            statement_named=_moments([[s.text for s in row] for row in statements]),
             statement_consistent=_padded(
                 [[s.consistent for s in row] for row in statements], statement_tokens.shape[:2], False, torch.bool
             ),

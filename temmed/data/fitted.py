@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.data.preparation import Preparation
-from temmed.data.tokenizer import Tokenizer
+from temmed.data.pretrained_tokenizer import PretrainedTokenizer
+from temmed.data.tokenizer import TextTokenizer, Tokenizer
 from temmed.timelines.windows import Window
 
 
@@ -73,7 +74,7 @@ class Fitted:
     """What a model must know of its training data to read other data.
 
     Attributes:
-        tokenizer: the vocabulary.
+        tokenizer: how texts become ids: a vocabulary, or what a pretrained text encoder comes with.
         sources: kinds of images, in the order in which batches hold them.
         mean: of each channel.
         deviation: of each channel.
@@ -84,7 +85,7 @@ class Fitted:
         units: deviation of the pixels of each source, before any window: what random changes in training go by.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     sources: tuple[Source, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -117,8 +118,8 @@ class Fitted:
             for source in self.sources
         ]
         return {
-            **asdict(self),
-            "tokenizer": list(self.tokenizer.words),
+            **asdict(replace(self, tokenizer=Tokenizer(()))),
+            "tokenizer": self.tokenizer.to_state(),
             "sources": sources,
             "preparation": self.preparation.to_dict(),
         }
@@ -127,7 +128,7 @@ class Fitted:
     def from_dict(cls, saved: dict[str, Any]) -> Fitted:
         """The inverse of `to_dict`."""
         return cls(
-            tokenizer=Tokenizer(tuple(saved["tokenizer"])),
+            tokenizer=_tokenizer(saved["tokenizer"]),
             sources=tuple(
                 Source(source["channel"], tuple(Window(*window) for window in source["windows"]))
                 for source in saved["sources"]
@@ -141,6 +142,11 @@ class Fitted:
             preparation=Preparation.from_dict(saved.get("preparation", {"size": saved["spatial"]})),
             units=tuple(saved.get("units", ())),
         )
+
+
+def _tokenizer(state: Any) -> TextTokenizer:
+    """The inverse of `TextTokenizer.to_state`."""
+    return PretrainedTokenizer(**state) if isinstance(state, dict) else Tokenizer(tuple(state))
 
 
 def training_texts(questions: pd.DataFrame, events: pd.DataFrame, texts: pd.Series) -> list[str]:

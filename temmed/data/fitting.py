@@ -12,7 +12,7 @@ import numpy as np
 from temmed.data.fitted import Fitted, Source, ValueScale, training_texts
 from temmed.data.images import ImageSource, PreparedImages
 from temmed.data.preparation import Preparation
-from temmed.data.tokenizer import Tokenizer
+from temmed.data.tokenizer import TextTokenizer, Tokenizer
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
@@ -30,6 +30,7 @@ def fit(
     windows: Mapping[str, Any] | None = None,
     steps: Preparation | None = None,
     motions: Path | None = None,
+    tokenizer: TextTokenizer | None = None,
 ) -> Fitted:
     """Fit vocabulary, channels, normalisation and the scale of values to the train subset.
 
@@ -41,6 +42,7 @@ def fit(
         windows: for a modality, the windows that become channels.
         steps: what else images go through; its own size is not looked at.
         motions: a folder that keeps how follow-ups are moved onto the first visit.
+        tokenizer: what a pretrained text encoder comes with, in place of a vocabulary.
 
     Raises:
         InputError: the train subset has no images, or they do not allow the steps.
@@ -52,11 +54,12 @@ def fit(
     of_train = [table[table["position"] <= table["sequence_id"].map(last).astype(float)]["text"] for table in texts]
     events = timeline.table("events")
     questions = split.questions(timeline, "train")
-    tokenizer = Tokenizer.fit(
-        text
-        for column in of_train
-        for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
-    )
+    if tokenizer is None:
+        tokenizer = Tokenizer.fit(
+            text
+            for column in of_train
+            for text in training_texts(questions, events[events["sequence_id"].isin(last)], column)
+        )
     values = questions["value"].to_numpy(dtype=float, na_value=np.nan)
     source = ImageSource(timeline, windows)
     imaged = [key for key in sorted(last) if source.positions(key) and source.positions(key)[0] <= last[key]]

@@ -66,6 +66,7 @@ class Statement:
     tokens: list[int]
     position: int
     consistent: bool
+    text: str = ""
 
 
 @dataclass
@@ -157,7 +158,7 @@ def build_records(
     for statement in named_rows(timeline.table("statements")):
         found = records.get(statement.sequence_id)
         if found is not None and first[statement.sequence_id] <= statement.position < len(found.times):
-            verdict = int(statement.position), bool(statement.consistent)
+            verdict = int(statement.position), bool(statement.consistent), statement.text
             found.statements.append(Statement(statement.statement_id, encode(statement.text), *verdict))
     reports = timeline.table("reports").dropna(subset=["sequence_id", "position"])
     for report in named_rows(reports) if needs_reports or needs_written else ():

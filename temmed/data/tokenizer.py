@@ -1,58 +1,55 @@
-"""A small tokenizer that keeps time points, elapsed times and numbers whole.
+"""From text to ids: a vocabulary fitted to training text, with quantities and moments kept whole.
 
-Words come from a vocabulary fitted on training text. ``time point 3``, ``184 days`` and ``12.5`` each become one token
-whose id carries the value, so that a text encoder can embed a moment named in a prompt exactly as it embeds the time
-of an image.
+What is kept whole is said by `temmed.data.quantities`. ``time point 3``, ``184 days`` and ``12.5 mm`` each become one
+token whose id carries the value, so that a text encoder can embed a moment named in a prompt exactly as it embeds the
+time of an image.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, Protocol
 
-from temmed.timelines.schema import TIME_UNITS
+from temmed.data.quantities import POSITION, Quantity, read, units
 
 PAD, UNKNOWN = 0, 1
 _FIRST_WORD = 2
-#: Ids from here on are time points: id − POSITION_BASE is the position.
-POSITION_BASE = 1 << 20
-#: Ids from here on are elapsed times in thousandths of the canonical unit (day or second).
-TIME_BASE = 1 << 24
-#: Ids from here on are plain numbers in thousandths.
-NUMBER_BASE = 1 << 34
-_LIMIT = (1 << 33) - 1
+#: Ids of kind k are from k · 2^40 on; zero lies in the middle of them.
+SHIFT = 40
+ZERO = 1 << (SHIFT - 1)
+#: Positions are whole numbers, all other amounts are kept in thousandths.
+PER_UNIT = 1000
 
-_CALENDAR = {"month": 30.4375, "year": 365.25}
-_PATTERN = re.compile(
-    r"time\s*point\s+(?P<position>\d+)"
-    r"|(?P<time>\d+(?:\.\d+)?)\s*(?P<unit>days?|weeks?|months?|years?|seconds?|milliseconds?|ms|s)\b"
-    r"|(?P<number>\d+(?:\.\d+)?)"
-    r"|(?P<word>[^\W\d_]+)"
-)
-_SHORT_UNITS = {"ms": "millisecond", "s": "second"}
+
+def to_id(quantity: Quantity) -> int:
+    """The id of a quantity; amounts beyond ±5 · 10⁸ are kept as that."""
+    steps = round(quantity.amount * (1 if quantity.kind == POSITION else PER_UNIT))
+    return (quantity.kind << SHIFT) + ZERO + max(-ZERO, min(steps, ZERO - 1))
 
 
 @lru_cache(maxsize=1 << 16)
 def _pieces(text: str) -> tuple[str | int, ...]:
-    """Words as they are; time points, elapsed times and numbers as their ids."""
-    return tuple(_read(text))
+    """Words as they are; quantities as their ids."""
+    return tuple(piece if isinstance(piece, str) else to_id(piece) for piece in read(text))
 
 
-def _read(text: str) -> Iterator[str | int]:
-    for match in _PATTERN.finditer(text.lower()):
-        if match["position"]:
-            yield POSITION_BASE + min(int(match["position"]), TIME_BASE - POSITION_BASE - 1)
-        elif match["time"]:
-            unit = _SHORT_UNITS.get(match["unit"], match["unit"].rstrip("s"))
-            factor = _CALENDAR[unit] if unit in _CALENDAR else TIME_UNITS[unit][1]
-            yield TIME_BASE + min(round(float(match["time"]) * factor * 1000), _LIMIT)
-        elif match["number"]:
-            yield NUMBER_BASE + min(round(float(match["number"]) * 1000), _LIMIT)
-        else:
-            yield match["word"]
+class TextTokenizer(Protocol):
+    """What turns texts into ids. Id 0 is padding, and no text is without an id."""
+
+    def __len__(self) -> int:
+        """Number of ids of words, padding included."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text."""
+
+    def knows(self, word: str) -> bool:
+        """Whether a word has an id of its own, or several that spell it."""
+
+    def to_state(self) -> Any:
+        """Plain containers, for a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class Tokenizer:
 
     Examples:
         >>> tokenizer = Tokenizer.fit(["did it grow"])
-        >>> tokenizer.encode("Did it shrink by time point 3?")
-        [2, 4, 1, 1, 1048579]
+        >>> tokenizer.encode("Did it shrink by 5 mm?")
+        [2, 4, 1, 1, 4947802329992]
     """
 
     words: tuple[str, ...]
@@ -74,7 +71,10 @@ class Tokenizer:
     @classmethod
     def fit(cls, texts: Iterable[str], least: int = 1) -> Tokenizer:
         """Take the words that occur at least ``least`` times; fit it on the train subset alone."""
-        counts = Counter(piece for text in texts for piece in _pieces(text) if isinstance(piece, str))
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(piece for piece in _pieces(text) if isinstance(piece, str))
+            counts.update(units(text))
         return cls(tuple(sorted(word for word, count in counts.items() if count >= least)))
 
     def __post_init__(self) -> None:
@@ -90,3 +90,11 @@ class Tokenizer:
         ids = self._ids
         tokens = [ids.get(piece, UNKNOWN) if isinstance(piece, str) else piece for piece in _pieces(text)]
         return tokens or [UNKNOWN]
+
+    def knows(self, word: str) -> bool:
+        """Whether no part of a word is unknown."""
+        return UNKNOWN not in self.encode(word)
+
+    def to_state(self) -> list[str]:
+        """The vocabulary."""
+        return list(self.words)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from torch import nn
 
 from temmed.data.fitted import Fitted
 from temmed.data.pixels import Finish
+from temmed.data.tokenizer import TextTokenizer
 from temmed.errors import InputError
 from temmed.models.heads.base import Sizes, build_heads
 from temmed.models.reasoner import Reasoner
@@ -40,6 +41,22 @@ def _places(backbone: nn.Module, fitted: Fitted, size: Sequence[int]) -> int:
         ) from error
     finally:
         backbone.train(training)
+
+
+def open_text(text: Mapping[str, Any]) -> tuple[dict[str, Any], TextTokenizer | None]:
+    """What a text encoder brings along, read before the data are.
+
+    Args:
+        text: the ``model.text`` group, resolved.
+
+    Returns:
+        The group with all that building it again needs, and the encoder's tokenizer; ``None`` if that is fitted.
+
+    Raises:
+        InputError: a pretrained encoder is not to be had.
+    """
+    bring = getattr(get_class(text["_target_"]), "bring", None)
+    return (dict(text), None) if bring is None else bring(text)
 
 
 def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:

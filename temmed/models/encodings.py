@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from temmed.data.tokenizer import NUMBER_BASE, POSITION_BASE, TIME_BASE
+from temmed.data.quantities import POSITION
+from temmed.data.tokenizer import PER_UNIT, SHIFT, ZERO
 
 #: Periods of the time encoding in the unit of the time, from a fiftieth (a cine frame in seconds) to decades (days).
 TIME_PERIODS = (0.02, 20000.0)
@@ -15,8 +16,6 @@ POSITION_PERIODS = (2.5, 20000.0)
 TIME_SIZE = 80
 POSITION_SIZE = 32
 MOMENT_SIZE = TIME_SIZE + POSITION_SIZE
-#: Kinds of tokens.
-WORD, POSITION, ELAPSED, NUMBER = range(4)
 
 
 def sinusoids(values: Tensor, periods: tuple[float, float], size: int) -> Tensor:
@@ -71,34 +70,26 @@ def encode_position(positions: Tensor) -> Tensor:
 
 
 def read_ids(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """What ids of `temmed.data.tokenizer` stand for.
+    """What ids of `temmed.data.tokenizer.Tokenizer` stand for.
 
     Returns:
-        The kind of each: `WORD`, `POSITION`, `ELAPSED` or `NUMBER`; and its amount, float64: the position, the time in
-        days or seconds, or the number; for a word its id.
+        The kind of each, as in `temmed.data.quantities`; and its amount, float64: in the unit of the kind, for a word
+        its id.
     """
-    kind = (ids >= POSITION_BASE).long() + (ids >= TIME_BASE) + (ids >= NUMBER_BASE)
-    base = torch.tensor([0, POSITION_BASE, TIME_BASE, NUMBER_BASE], device=ids.device)
-    return kind, (ids - base[kind]).double() / torch.where(kind >= ELAPSED, 1000, 1)
+    kind = ids >> SHIFT
+    steps = (ids - (kind << SHIFT) - (kind > 0) * ZERO).double()
+    return kind, torch.where(kind > POSITION, steps / PER_UNIT, steps)
 
 
-def encode_named(ids: Tensor, most: int) -> Tensor:
-    """Encodings of the time points and elapsed times that texts name, in the order of naming.
+def encode_named(named: Tensor) -> Tensor:
+    """Encodings of named moments.
 
     Args:
-        ids: of `temmed.data.tokenizer`, ``(..., L)``.
-        most: at most so many of each text.
+        named: ``(..., 2)``: time and position, of which at least one is NaN.
 
     Returns:
-        ``(..., most, MOMENT_SIZE)``: time, then position, of which one is zero; zeros where nothing more is named.
+        ``(..., MOMENT_SIZE)``: time, then position, zeros where it is NaN.
     """
-    kind, amount = read_ids(ids)
-    is_moment = (kind == POSITION) | (kind == ELAPSED)
-    number = is_moment.cumsum(dim=-1)
-    moments = []
-    for n in range(1, most + 1):
-        here = is_moment & (number == n)
-        value = (amount * here).sum(dim=-1)
-        elapsed, position = ((here & (kind == wanted)).any(dim=-1, keepdim=True) for wanted in (ELAPSED, POSITION))
-        moments.append(torch.cat([encode_time(value) * elapsed, encode_position(value) * position], dim=-1))
-    return torch.stack(moments, dim=-2)
+    there = named.isfinite().unsqueeze(-1)
+    time, position = named.nan_to_num().unbind(dim=-1)
+    return torch.cat([encode_time(time) * there[..., 0, :], encode_position(position) * there[..., 1, :]], dim=-1)

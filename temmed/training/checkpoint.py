@@ -189,8 +189,10 @@ def load_module(path: str | Path) -> TimelineModule:
     content = read_checkpoint(path)
     saved = content["hyper_parameters"]
     model = dict(saved["model"])
-    # The checkpoint holds all weights: nothing is to be fetched for the backbone.
+    # The checkpoint holds all weights: nothing is to be fetched.
     model["backbone"] = {**model["backbone"], "pretrained": False, "weights": None}
+    if "pretrained" in model["text"]:
+        model["text"] = {**model["text"], "pretrained": False}
     module = TimelineModule(model, saved["fitted"], saved["provenance"])
     module.load_state_dict(content["state_dict"])
     return module.eval()

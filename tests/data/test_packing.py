@@ -20,16 +20,19 @@ from temmed.data.dataset import SequenceDataset, TimelineItem
 from temmed.data.fitted import Fitted
 from temmed.data.images import DecodedPixels
 from temmed.data.pixels import PixelStack
+from temmed.data.quantities import ELAPSED, POSITION, Quantity
 from temmed.data.records import Event, Question, Record
-from temmed.data.tokenizer import POSITION_BASE, TIME_BASE
+from temmed.data.tokenizer import to_id
 from temmed.models.build import build_reasoner
 from temmed.models.reasoner import Reasoner
 
 #: In float64: the bound is on what packing changes, not on the rounding of a network of many layers.
 _CLOSE = {"atol": 1e-6, "rtol": 0.0}
 _HEADS = [("memory_fusion", {"capacity": 2}), ("transformer", {}), ("none", {}), ("difference", {}), ("mean_pool", {})]
-_IDS = st.integers(2, 9) | st.integers(0, 20).map(POSITION_BASE.__add__) | st.integers(0, 90).map(TIME_BASE.__add__)
+_MOMENTS = st.builds(Quantity, st.sampled_from([POSITION, ELAPSED]), st.integers(0, 20))
+_IDS = st.integers(2, 9) | _MOMENTS.map(to_id)
 _TEXT = st.lists(_IDS, min_size=1, max_size=5)
+_NAMING = st.sampled_from(["", "time point 3", "since 20 days", "time point 0 and time point 2"])
 
 
 @pytest.fixture(scope="module", params=_HEADS, ids=lambda p: p[0])
@@ -56,7 +59,9 @@ def _items(draw: st.DrawFn, number: int) -> TimelineItem:
     imaged = np.array(draw(st.lists(st.booleans(), min_size=length, max_size=length)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     questions = [
-        Question(f"{number}:{q}", "progression", "", draw(_TEXT), choices, asked_at, 0, None, 0.5, [asked_at])
+        Question(
+            f"{number}:{q}", "progression", draw(_NAMING), draw(_TEXT), choices, asked_at, 0, None, 0.5, [asked_at]
+        )
         for q, (choices, asked_at) in enumerate(
             draw(st.lists(st.tuples(st.lists(_TEXT, max_size=3), st.integers(0, length - 1)), min_size=1, max_size=4))
         )

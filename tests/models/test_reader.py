@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from temmed.models.encodings import encode_named, encode_position
-from temmed.models.readers.moments import NAMED
+from temmed.data.batch import NAMED
+from temmed.models.encodings import MOMENT_SIZE, encode_position
 from temmed.models.readers.place_and_moment import PlaceAndMoment
 from temmed.models.temporal.base import FOREVER, TemporalMemory
 
@@ -48,7 +48,7 @@ def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: Pl
 def test_a_named_moment_is_found_through_its_gate(reader: PlaceAndMoment) -> None:
     torch.manual_seed(0)
     prompts, asked = torch.zeros(B, Q, DIM), torch.full((B, Q), T - 1)
-    named = torch.zeros(B, Q, NAMED, encode_named(torch.zeros(1, 1, dtype=torch.long), 1).shape[-1])
+    named = torch.zeros(B, Q, NAMED, MOMENT_SIZE)
     named[:, :, 0, -encode_position(torch.tensor(2)).shape[-1] :] = encode_position(torch.tensor(2))
     memory = _memory(torch.zeros(B, T, K, DIM))
     with torch.no_grad():

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from temmed.config.paths import conf_dir
+from temmed.data.batch import NAMED
 from temmed.models.encodings import MOMENT_SIZE, encode_position
 from temmed.models.readers.base import Reader, Reading
-from temmed.models.readers.moments import NAMED
 from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
 from temmed.models.temporal.memory_fusion import MemoryFusion
 from temmed.models.temporal.none import NoMemory
@@ -157,8 +158,9 @@ def test_explaining_changes_no_answer(config: Mapping[str, Any], head: TemporalH
 
 def test_nothing_to_remember_is_nothing_remembered(config: Mapping[str, Any]) -> None:
     reader, head, loop = make_reader(config), _HEADS["transformer"](), make_loop()
-    empty = replace(loop, image_mask=torch.zeros_like(loop.image_mask))
-    reading = read(reader, head, empty, ASKED)
+    memory, _ = head(*loop.inputs)
+    hidden = replace(memory, valid_from=torch.full_like(memory.valid_from, FOREVER))
+    reading = reader(prompts(), reader.norm(loop.tokens), ASKED, hidden, explain=True)
     assert reading.features.isfinite().all()
     assert reading.slots is not None
     assert not reading.slots.any()
@@ -209,5 +211,5 @@ def test_named_moments_can_be_found(config: Mapping[str, Any]) -> None:
 
 
 def test_too_few_heads_are_refused(config: Mapping[str, Any]) -> None:
-    with pytest.raises(ValueError, match="heads"):
+    with pytest.raises(InstantiationException, match="heads >= 3, got 2"):
         instantiate({**config, "heads": 2}, places=K)

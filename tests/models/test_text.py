@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import pytest
 import torch
 
@@ -86,6 +88,19 @@ def test_moments_in_text_share_the_encoding_of_images(encoder: BuiltinTextEncode
         torch.testing.assert_close(encoder.embed(ids), expected)
 
 
+def test_units_are_told_apart_once_learned_and_lengths_are_one(encoder: BuiltinTextEncoder) -> None:
+    twelve, percent, millimetres, centimetres = (
+        torch.tensor(_TOKENIZER.encode(text)) for text in ("12", "12 %", "12 mm", "1.2 cm")
+    )
+    assert torch.equal(millimetres, centimetres)
+    with torch.no_grad():
+        assert torch.equal(encoder.embed(twelve), encoder.embed(millimetres))
+        encoder.units.normal_()
+        lengths, shares = encoder.embed(millimetres), encoder.embed(percent)
+        encoder.units.zero_()
+    assert not torch.allclose(lengths, shares, atol=1e-3)
+
+
 def test_unknown_words_and_padding_are_told_apart(encoder: BuiltinTextEncoder) -> None:
     known, unknown = encoder(torch.tensor([_TOKENIZER.encode("nodule"), _TOKENIZER.encode("zebra")]))
     assert not torch.allclose(known, unknown, atol=1e-3)
@@ -100,13 +115,8 @@ def test_encoding_depends_on_differences_alone(periods: tuple[float, float]) -> 
 
 
 def test_named_moments_are_the_encodings_of_images() -> None:
-    tokenizer = Tokenizer.fit(["compare with grown since"])
-    texts = ["compare time point 3 with time point 1", "grown since 2 weeks", "grown"]
-    ids = torch.zeros(3, 8, dtype=torch.long)
-    for row, text in enumerate(texts):
-        tokens = tokenizer.encode(text)
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-    named = encode_named(ids, 2)
+    nothing = [nan, nan]
+    named = encode_named(torch.tensor([[[nan, 3.0], [nan, 1.0]], [[14.0, nan], nothing], [nothing, nothing]]))
     assert named.shape == (3, 2, MOMENT_SIZE)
     torch.testing.assert_close(named[0, :, TIME_SIZE:], encode_position(torch.tensor([3, 1])))
     torch.testing.assert_close(named[1, 0, :TIME_SIZE], encode_time(torch.tensor(14.0)))

@@ -16,7 +16,6 @@ from temmed.data.fitted import Fitted
 from temmed.errors import InputError
 from temmed.models.encodings import encode_named
 from temmed.models.readers.base import Reader, Reading
-from temmed.models.readers.moments import NAMED
 from temmed.models.temporal.base import TemporalMemory
 
 #: Rows of the prediction tables, by table.
@@ -71,7 +70,7 @@ class Encoded:
     @cached_property
     def reading(self) -> Reading:
         """What the questions of the batch found."""
-        named = encode_named(self.batch.prompts, NAMED)
+        named = encode_named(self.batch.named)
         return self._read(self.texts["prompts"], self.batch.asked_at, self.reports, named, pointing=self.addressable)
 
     def _read(

@@ -9,7 +9,6 @@ from temmed.data.batch import TimelineBatch, valid_items
 from temmed.data.fitted import Fitted
 from temmed.models.encodings import encode_named
 from temmed.models.heads.base import Encoded, Rows, Sizes, TaskHead
-from temmed.models.readers.moments import NAMED
 
 
 class StatementHead(TaskHead):
@@ -29,7 +28,7 @@ class StatementHead(TaskHead):
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits ``(B, S)`` of being true."""
         batch = encoded.batch
-        named = encode_named(batch.statements, NAMED)
+        named = encode_named(batch.statement_named)
         return self.out(encoded.ask(encoded.texts["statements"], batch.statement_position, named)).squeeze(-1)
 
     def loss(self, said: Tensor, batch: TimelineBatch) -> Tensor:

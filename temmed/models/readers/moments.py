@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from temmed.data.batch import NAMED
 from temmed.models.encodings import MOMENT_SIZE, POSITION_SIZE, TIME_SIZE, encode_position, encode_time
 from temmed.models.temporal.base import TemporalMemory
 
-#: Moments named in a question that a reader takes over: a comparison names two.
-NAMED = 2
 #: Added to the score of a slot that may not be read: its weight becomes exactly 0 if any other may.
 _HIDDEN = -1e9
 

@@ -6,21 +6,14 @@ words mean together ("left frontal") is there from the start and need not be com
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temmed.data.quantities import KINDS, NUMBER, POSITION, WORD
 from temmed.models import start
-from temmed.models.encodings import (
-    POSITION,
-    POSITION_SIZE,
-    TIME_SIZE,
-    WORD,
-    encode_position,
-    encode_time,
-    read_ids,
-)
+from temmed.models.encodings import POSITION_SIZE, TIME_SIZE, encode_position, encode_time, read_ids
+from temmed.models.text.distinct import distinct
 
 #: Vectors for pairs of words; pairs that fall on the same one are told apart by their words.
 _PAIRS = 4096
@@ -48,7 +41,8 @@ class BuiltinTextEncoder(nn.Module):
         self.max_length = max_length
         self.words = nn.Embedding(vocabulary, dim, padding_idx=0)
         self.pairs = nn.Embedding(_PAIRS, dim)
-        self.kinds = nn.Embedding(4, dim)
+        self.kinds = nn.Embedding(NUMBER + 1, dim)
+        self.units = nn.Parameter(torch.zeros(KINDS - NUMBER - 1, dim))
         self.position = nn.Linear(POSITION_SIZE, dim, bias=False)
         self.time = nn.Linear(TIME_SIZE, dim, bias=False)
         self.order = nn.Embedding(max_length, dim)
@@ -75,7 +69,7 @@ class BuiltinTextEncoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings: ``(..., L) → (..., L, dim)``."""
         kind, amount = read_ids(ids)
-        is_position, is_value = kind == POSITION, kind > POSITION
+        is_position, is_value, has_unit = kind == POSITION, kind > POSITION, kind > NUMBER
         ordinary = ids.masked_fill(kind != WORD, 0)
         before = functional.pad(ordinary[..., :-1], (1, 0))
         both = (ordinary > 0) & (before > 0)
@@ -85,7 +79,8 @@ class BuiltinTextEncoder(nn.Module):
         return (
             self.words(ordinary)
             + pairs
-            + self.kinds(kind)
+            + self.kinds(kind.clamp(max=NUMBER))
+            + self.units[(kind - NUMBER - 1).clamp(min=0)] * has_unit.unsqueeze(-1)
             + position * is_position.unsqueeze(-1)
             + value * is_value.unsqueeze(-1)
         )
@@ -103,7 +98,7 @@ class BuiltinTextEncoder(nn.Module):
         flat = ids.reshape(-1, ids.shape[-1])[:, : self.max_length]
         if not flat.numel():
             return ids.new_zeros((*shape, self.norm.normalized_shape[0]), dtype=torch.float32)
-        first, inverse = _distinct(flat)
+        first, inverse = distinct(flat)
         texts = flat[first]
         mask = texts != 0
         empty = ~mask.any(dim=1)
@@ -119,11 +114,3 @@ class BuiltinTextEncoder(nn.Module):
         encoded = self.norm(encoded + self.mix(encoded))
         encoded = encoded.masked_fill(empty.unsqueeze(1), 0.0)
         return encoded[inverse].reshape(*shape, -1)
-
-
-def _distinct(texts: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of one row of each kind, and for each row which kind it is; `torch.unique` is slow along a dimension."""
-    rows = np.ascontiguousarray(texts.cpu().numpy())
-    whole = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
-    return torch.from_numpy(first).to(texts.device), torch.from_numpy(inverse).to(texts.device)
