@@ -80,13 +80,15 @@ class Asker:
     Args:
         checkpoint: of a training run.
         root: a timeline folder, or the folder or URL of one in shards; it needs no questions.
+        maps: whether tables that are written tell where the model looked, too.
 
     Raises:
         InputError: one of them cannot be used.
     """
 
-    def __init__(self, checkpoint: Path, root: str | Path) -> None:
+    def __init__(self, checkpoint: Path, root: str | Path, maps: bool = False) -> None:
         self.module: TimelineModule = load_module(checkpoint)
+        self.module.explain = maps
         limit = read_size(DataSettings.stream_cache, "data.stream_cache")
         self.timeline = open_timeline(root, default_cache(), limit)
         self.pixels = open_pixels(self.timeline, self.module.fitted, default_cache(), once=True)
@@ -110,7 +112,7 @@ class Asker:
             choices: the possible answers.
             sequence: its id; all by default.
             position: asked there, with nothing later read; the last one with an image by default.
-            out: also write the prediction table ``answers`` into this folder.
+            out: also write the prediction table ``answers`` into this folder, and ``maps`` if the asker makes them.
 
         Raises:
             InputError: there is no such sequence or position, the position has no image, the model cannot tell the
@@ -129,10 +131,10 @@ class Asker:
                 "choices": [list(choices)] * len(records),
             }
         )
-        table = self._predict(records, questions)["answers"]
+        tables = self._predict(records, questions)
         if out is not None:
-            write_predictions(out, table)
-        rows = table.set_index("question_id")
+            write_predictions(out, **{name: tables[name] for name in ("answers", "maps") if name in tables})
+        rows = tables["answers"].set_index("question_id")
         answers = [self._answer(record, rows.loc[record.questions[0].identity]) for record in records]
         return Reply(answers, _unknown_words(tokenizer, prompt, choices))
 

@@ -109,6 +109,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the prediction tables here.", show_default="none")
     ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="With --out: also where the model looked.")] = False,
 ) -> None:
     """Answer questions about a timeline folder with a trained model. Not a medical device."""
     if ask is None and out is None:
@@ -118,9 +119,11 @@ def predict(
             "temmed predict",
             "Ask a question with --ask TEXT, or say with --out where the answers to the folder's own are to go.",
         )
+    if maps and out is None:
+        raise InputError("--out with --maps", "none", "temmed predict", "Say with --out where the table is to go.")
     from temmed.answering import Asker
 
-    asker = Asker(checkpoint, folder)
+    asker = Asker(checkpoint, folder, maps)
     if ask is not None:
         _print_reply(asker.ask(ask, [choice.strip() for choice in choices.split("|")], sequence, position, out))
     elif out is not None:

@@ -243,6 +243,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     _register(timeline, module.fitted.preparation.register, config)
     run = Path(config.ckpt_path).absolute().parent.parent
     folder = Path(config.out) if config.out is not None else run / "evaluations" / config.subset
+    module.explain = config.maps
     metrics = judge(module, timeline, split, settings, config.subset, folder, config)
     places = {"Predictions": folder / "predictions" / config.subset, "All scores": folder / "metrics.json"}
     print_places({**places, "Next": f"temmed compare {shortened(run.parent)}"} if config.subset == "test" else places)
@@ -266,7 +267,7 @@ def judge(
     tables = predict(module, data.loader(subset), timeline, questions, trainer)
     if settings.inputs != "all":
         # A probe sees single positions: it answers questions, but has no course of an event to tell.
-        tables = {"answers": tables["answers"]}
+        tables = {name: table for name, table in tables.items() if name in ("answers", "maps")}
     if settings.stride > 1:
         # Statements at positions that are not shown cannot be judged.
         tables.pop("statements", None)

@@ -181,6 +181,7 @@ class EvaluateConfig:
     ckpt_path: str = field(default=MISSING, metadata=rule(exists="file"))
     subset: str = field(default=MISSING, metadata=rule(choices=("train", "val", "test")))
     out: str | None = MISSING
+    maps: bool = MISSING
     data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
     trainer: dict[str, Any] = MISSING
     paths: PathsConfig = field(default_factory=PathsConfig)

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
+from temmed.models.encodings import encode_named
 from temmed.models.heads.base import Encoded, TaskHead
-from temmed.models.readers.base import Reader
+from temmed.models.readers.base import Reader, Reading
 from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
 
 
@@ -122,6 +123,22 @@ class Reasoner(nn.Module):
         """What each task head says of a batch, by its name."""
         encoded = self.encode(batch)
         return {name: head(encoded) for name, head in self.heads.items()}
+
+    def explain(self, batch: TimelineBatch) -> Reading:
+        """What the questions of a batch found, with maps and slots."""
+        tokens = self.encode_images(batch)
+        (prompts,) = self.encode_texts(batch.prompts)
+        return self.reader(
+            prompts,
+            self.reader.norm(tokens),
+            batch.asked_at,
+            self.remember(batch, tokens),
+            self.note(batch),
+            encode_named(batch.named),
+            self.temporal.addressable,
+            batch.positions,
+            explain=True,
+        )
 
     def losses(self, output: dict[str, Any], batch: TimelineBatch) -> Tensor:
         """The sum of each task's losses over its valid items, ``(len(heads),)``.

@@ -8,6 +8,9 @@ neither ``onset`` nor ``offset`` says that the labelled event never happens; a r
 still there at the end.
 
 ``statements`` has one row per statement: the probability that it agrees with the images up to its position.
+
+``maps`` has one row per question: how much each place of the asked image counted, and of what was remembered how much
+was of each position; null shares of a model whose memory has no positions.
 """
 
 from __future__ import annotations
@@ -45,5 +48,14 @@ STATEMENTS = pa.schema(
     ]
 )
 
+MAPS = pa.schema(
+    [
+        pa.field("question_id", pa.string(), nullable=False),
+        pa.field("places", pa.list_(pa.float32())),  # in row-major order of the grid of the asked image
+        pa.field("positions", pa.list_(pa.int64())),
+        pa.field("shares", pa.list_(pa.float32())),  # of each of the positions
+    ]
+)
+
 #: Every table by its name.
-SCHEMAS = {"answers": ANSWERS, "events": EVENTS, "statements": STATEMENTS}
+SCHEMAS = {"answers": ANSWERS, "events": EVENTS, "statements": STATEMENTS, "maps": MAPS}

@@ -15,7 +15,7 @@ from temmed.errors import InputError
 from temmed.files import staged_folder
 from temmed.predictions.schema import SCHEMAS
 
-_KEYS = {"answers": ["question_id"], "events": [], "statements": ["statement_id"]}
+_KEYS = {"answers": ["question_id"], "events": [], "statements": ["statement_id"], "maps": ["question_id"]}
 #: Probabilities are often written as rounded decimals.
 _SUM_TOLERANCE = 1e-2
 _SHOWN = 5
@@ -29,12 +29,14 @@ class Predictions:
         answers: one row per question, with every column of `temmed.predictions.schema.ANSWERS`.
         events: one row per predicted interval, or ``None`` for a model that predicts no events.
         statements: one row per statement, or ``None`` for a model that judges none.
+        maps: one row per question, or ``None`` if where the model looked was not written.
         source: where the tables came from, for messages.
     """
 
     answers: pd.DataFrame
     events: pd.DataFrame | None = None
     statements: pd.DataFrame | None = None
+    maps: pd.DataFrame | None = None
     source: str = "predictions"
 
     def check_against(
@@ -258,7 +260,7 @@ def _check_rows(frame: pd.DataFrame, name: str, where: str) -> None:
     elif name == "statements":
         outside = ~frame["probability"].between(0, 1)
         _refuse_rows(outside, frame["statement_id"], "probabilities between 0 and 1", "outside", where)
-    else:
+    elif name == "events":
         headless = frame["onset"].isna() & frame["offset"].notna()
         _refuse_rows(headless, frame["sequence_id"], "an onset for every offset", "without one", where)
         reversed_ = frame["offset"] < frame["onset"]

@@ -16,6 +16,7 @@ from temmed.data.fitted import Fitted
 from temmed.metrics.modules import TaskAccuracy
 from temmed.models.build import build_reasoner
 from temmed.models.heads.base import Rows
+from temmed.training.maps import map_rows
 from temmed.training.randomness import reseed
 
 #: Format of the hyperparameters in a checkpoint.
@@ -60,6 +61,8 @@ class TimelineModule(pl.LightningModule):
             {"format": FORMAT, "model": dict(model), "fitted": dict(fitted), "provenance": dict(provenance)}
         )
         self.fitted = Fitted.from_dict(dict(fitted))
+        #: Whether predictions tell where the model looked, which takes as long again.
+        self.explain = False
         self.reasoner = build_reasoner(model, self.fitted)
         self._optimizer, self._scheduler = optimizer, scheduler
         heads = self.reasoner.tasks
@@ -160,6 +163,8 @@ class TimelineModule(pl.LightningModule):
             for table, told in head.rows(output[name], batch, self.fitted).items():
                 before = rows.get(table, [{} for _ in told])
                 rows[table] = [{**old, **new} for old, new in zip(before, told, strict=True)]
+        if self.explain:
+            rows["maps"] = map_rows(self.reasoner.explain(batch), batch)
         return Predicted(rows)
 
     def _fused(self, optimizer: Callable[..., torch.optim.Optimizer]) -> dict[str, bool]:

@@ -61,8 +61,8 @@ def _frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def that_exist(tables: Mapping[str, pd.DataFrame], timeline: Timeline) -> dict[str, pd.DataFrame]:
-    """The answers, and of the other tables those whose truth the data has a table for."""
-    return {name: table for name, table in tables.items() if name == "answers" or timeline.has(name)}
+    """The answers and maps, and of the other tables those whose truth the data has a table for."""
+    return {name: table for name, table in tables.items() if name in ("answers", "maps") or timeline.has(name)}
 
 
 def _in_words(row: dict[str, Any], choices: list[str]) -> dict[str, Any]:

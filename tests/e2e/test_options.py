@@ -48,6 +48,14 @@ def test_a_model_with_one_task_head_leaves_the_rest_open(start: Start) -> None:
     assert "test/alignment/statement_error" in outcome.metrics()
 
 
+@pytest.mark.parametrize("name", options("model/reader"))
+def test_every_reader_trains_and_tells_where_it_looked(start: Start, name: str) -> None:
+    run = start("model=default", f"model/reader={name}").run
+    judged = start(f"ckpt_path={run}/checkpoints/best.ckpt", "maps=true", f"out={run}/judged", main="evaluate")
+    assert judged.code == 0, judged.message
+    assert read_predictions(run / "judged" / "predictions" / "test").maps is not None
+
+
 @pytest.mark.parametrize("name", options("model"))
 def test_every_named_model_trains(start: Start, name: str) -> None:
     start(f"model={name}", "test=false").run  # noqa: B018

@@ -114,6 +114,21 @@ def test_own_questions_are_answered_into_tables(
     assert sorted(read_predictions(tmp_path / "answers").answers["question_id"]) == sorted(questions["question_id"])
 
 
+def test_maps_tell_where_the_model_looked(checkpoint: Path, dataset: Path, tmp_path: Path, command: Command) -> None:
+    result = command("predict", checkpoint, dataset, "--out", tmp_path / "answers", "--maps")
+    assert result.exit_code == 0, result.output
+    predictions = read_predictions(tmp_path / "answers")
+    assert predictions.maps is not None
+    asked_at = Timeline.open(dataset).table("questions").set_index("question_id")["asked_at"]
+    assert sorted(predictions.maps["question_id"]) == sorted(asked_at.index)
+    for row in predictions.maps.itertuples():
+        assert len(row.places) > 1
+        assert sum(row.places) == pytest.approx(1, abs=1e-4)
+        assert list(row.positions) == list(range(asked_at[row.question_id] + 1))
+        assert len(row.shares) == len(row.positions)
+        assert sum(row.shares) == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -124,6 +139,7 @@ def test_own_questions_are_answered_into_tables(
         (("--ask", PROMPT, "--choices", "stable"), ("two or more choices",)),
         (("--ask", PROMPT, "--choices", "aaaa|bbbb"), ("tell apart", "'aaaa'", "'bbbb'")),
         ((), ("--ask or --out",)),
+        (("--ask", PROMPT, "--maps"), ("--out with --maps",)),
         (("--out", "answers"), ("none in the folder",)),
     ],
 )
