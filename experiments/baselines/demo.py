@@ -38,7 +38,7 @@ ENCODER = ("model=static", *epochs(6, rate="3e-3"))
 #: What the others share; the checkpoint of the static run of the same seed is added.
 FROZEN = (
     "model.backbone.freeze=true",
-    "model.start_parts=[backbone,project,place,text,reader,answer,value,event]",
+    "model.start_parts=[backbone,project,place,text,reader,heads]",
     "model.heads.value.early_weight=null",  # they start from a model that reads
     "data.cache_features=true",
     "data.batch_size=16",

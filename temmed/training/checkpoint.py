@@ -204,7 +204,7 @@ def start_from(module: TimelineModule, path: str | Path, parts: Sequence[str]) -
     Args:
         module: the fresh model.
         path: the other run's checkpoint.
-        parts: attributes of the `Reasoner`, for instance ``backbone``.
+        parts: names of modules of the `Reasoner`, for instance ``backbone`` or ``heads.answer``.
 
     Raises:
         InputError: a part does not exist, or has other shapes; or the vocabulary or the normalisation differs.
