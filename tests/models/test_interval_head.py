@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from temmed.data.batch import IGNORE
-from temmed.models.heads.interval import best_run, log_total
+from temmed.models.heads.base import Encoded, Sizes
+from temmed.models.heads.interval import IntervalHead, best_run, log_total
 
 NEVER = (-1, -1)
 
@@ -70,6 +73,27 @@ def test_the_best_run_has_the_largest_sum(scores: list[float]) -> None:
     sums = _courses(scores, 0.0, [True] * len(scores))
     del sums[NEVER]
     assert sum(scores[first : last + 1]) == pytest.approx(max(sums.values()), abs=1e-9)
+
+
+@pytest.mark.parametrize("images", [1, 4, 60])
+def test_never_is_as_likely_in_a_long_sequence_as_in_a_short_one(images: int) -> None:
+    imaged = torch.ones(1, images + 2, dtype=torch.bool)
+    imaged[:, [0, -1]] = False
+    head = IntervalHead(Sizes(dim=4, read=3), 1.0)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+        said = head(
+            cast(
+                Encoded,
+                SimpleNamespace(
+                    texts={"event_prompts": torch.ones(1, 1, 4)},
+                    look=lambda labels: torch.ones(1, 1, images + 2, 3),
+                    batch=SimpleNamespace(image_mask=imaged),
+                ),
+            )
+        )
+    assert float((said.never - log_total(said.scores, said.never, imaged)).exp()) == pytest.approx(0.5)
 
 
 def _fitted(targets: Tensor) -> Tensor:

@@ -59,8 +59,12 @@ class IntervalHead(TaskHead):
         labels = encoded.texts["event_prompts"]
         read = encoded.look(labels)
         joined = torch.cat([labels.unsqueeze(2).expand(*read.shape[:3], -1), read], dim=-1)
-        scores = self.on(joined).squeeze(-1).float().masked_fill(~encoded.batch.image_mask.unsqueeze(1), 0.0)
-        return Course(scores, self.never(labels).squeeze(-1).float())
+        imaged = encoded.batch.image_mask
+        scores = self.on(joined).squeeze(-1).float().masked_fill(~imaged.unsqueeze(1), 0.0)
+        images = imaged.sum(dim=1, keepdim=True)
+        # There are more runs in a longer sequence; before anything is seen, "never" is as likely as in a short one.
+        runs = (images * (images + 1) / 2).clamp(min=1)
+        return Course(scores, self.never(labels).squeeze(-1).float() + runs.log())
 
     def loss(self, said: Course, batch: TimelineBatch) -> Tensor:
         """Negative log-likelihood of all courses that agree with what is known of each position."""

@@ -1,6 +1,6 @@
 """Chooses the pair of images that a sentence describes.
 
-The task is image-pair selection of TemMed-Bench (Zhang et al. 2025): which of several pairs, an earlier image and a
+The task is image-pair selection of TemMed-Bench (arXiv 2509.25143): which of several pairs, an earlier image and a
 later one, shows the change that a sentence tells. Here the options are all pairs of the batch, of other patients and of
 the same one, instead of three; pairs of which the very sentence is true as well are no options.
 """
