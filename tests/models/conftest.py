@@ -13,6 +13,8 @@ from temmed.config.paths import conf_dir
 from temmed.models.readers.place_and_moment import PlaceAndMoment
 
 DIM = 24
+#: Arguments that say after how many positions a head forgets, merges or writes.
+LIMITS = {"capacity", "segment", "window"}
 
 
 def temporal_configs() -> list[Path]:
@@ -39,9 +41,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         resolved = OmegaConf.to_container(OmegaConf.merge({"model": {"dim": DIM}, "it": config}), resolve=True)
         assert isinstance(resolved, dict)
         cases.append(pytest.param(resolved["it"], id=path.stem))
-        if "capacity" in resolved["it"]:
-            # Fewer slots than positions: compression is at work, too.
-            cases += [pytest.param({**resolved["it"], "capacity": n}, id=f"{path.stem}-{n}") for n in (1, 3)]
+        for size in sorted(LIMITS & resolved["it"].keys()):
+            # Fewer slots than positions: what happens when they are full is at work, too.
+            cases += [pytest.param({**resolved["it"], size: n}, id=f"{path.stem}-{n}") for n in (1, 3)]
     metafunc.parametrize("head_config", cases)
 
 
