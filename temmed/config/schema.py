@@ -191,6 +191,9 @@ class EvaluateConfig:
 TARGET_RULES: dict[str, Rule] = {
     "model.text.heads": Rule(minimum=1, divides="model.dim"),
     "model.temporal.heads": Rule(minimum=1, divides="model.dim"),
+    "model.temporal.memory": Rule(minimum=1),
+    "model.temporal.segment": Rule(minimum=1),
+    "model.temporal.window": Rule(minimum=1),
     "model.reader.heads": Rule(minimum=3),
     "model.reader.head_dim": Rule(minimum=1),
     "model.reader.hidden": Rule(minimum=1),

@@ -121,6 +121,16 @@ def test_what_cannot_work_is_refused(base: DictConfig, key: str, value: Any, say
 
 
 @pytest.mark.parametrize(
+    ("model", "argument"),
+    [("memory_tokens", "memory"), ("memory_tokens", "segment"), ("windowed_transformer", "window")],
+)
+def test_what_a_head_keeps_is_at_least_one(composed: Composed, model: str, argument: str) -> None:
+    with pytest.raises(InputError, match="expected at least 1, found 0") as caught:
+        check(changed(composed(f"model={model}"), f"model.temporal.{argument}", 0))
+    assert caught.value.where.startswith(f"model.temporal.{argument}")
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("data.split.fractions", [1 / 3, 1 / 3, 1 / 3]),
