@@ -35,6 +35,14 @@ def fitted(tiny_timeline: Timeline, split: Split) -> Fitted:
 
 
 @pytest.fixture(scope="session")
+def save_text_encoder() -> Callable[[Path, str], str]:
+    """``save_text_encoder(folder, kind)``: a tiny ``bert``, ``clip`` or ``t5`` in the form of the hub; its folder."""
+    from tests.text_encoders import save  # transformers takes seconds to import
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def model_config() -> Callable[..., dict[str, Any]]:
     """``model_config("memory_fusion", capacity=2)``: the ``model`` group of conf/, small."""
 

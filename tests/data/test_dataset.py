@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from temmed.data.batch import IGNORE
+from temmed.data.batch import IGNORE, NAMED
+from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.fitted import Fitted, Source
 from temmed.data.images import DecodedPixels, ImageSource
@@ -118,6 +120,20 @@ def test_dropout_leaves_the_records_as_they_were(records: list[Record], pixels: 
         np.testing.assert_array_equal(record.imaged, imaged)
         for event, target in zip(record.events, targets, strict=True):
             np.testing.assert_array_equal(event.targets, target)
+
+
+def test_moments_that_prompts_name_are_in_the_batch(
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted
+) -> None:
+    batch = Collator()(list(map(SequenceDataset(records, pixels, len(fitted.sources)).__getitem__, range(4))))
+    found = 0
+    for b, record in enumerate(records[:4]):
+        for q, question in enumerate(record.questions):
+            said = [int(number) for number in re.findall(r"time point (\d+)", question.text)][:NAMED]
+            assert batch.named[b, q, : len(said), 1].tolist() == said
+            assert batch.named[b, q, len(said) :, 1].isnan().all()
+            found += len(said)
+    assert found
 
 
 @pytest.mark.parametrize("inputs", ["text", "asked_image", "prior_image"])

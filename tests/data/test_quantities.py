@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -44,11 +45,11 @@ _UNITS = {
 _UNIT = st.sampled_from(sorted(_UNITS))
 
 
-def _same(found: list[str | Quantity], expected: list[str | Quantity]) -> bool:
+def _same(found: Sequence[object], expected: Sequence[object]) -> bool:
     return len(found) == len(expected) and all(
-        one == other
-        if isinstance(one, str) or isinstance(other, str)
-        else one.kind == other.kind and math.isclose(one.amount, other.amount, rel_tol=1e-12, abs_tol=1e-12)
+        one.kind == other.kind and math.isclose(one.amount, other.amount, rel_tol=1e-12, abs_tol=1e-12)
+        if isinstance(one, Quantity) and isinstance(other, Quantity)
+        else one == other
         for one, other in zip(found, expected, strict=True)
     )
 

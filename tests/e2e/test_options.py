@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,20 @@ def test_every_reader_trains_and_tells_where_it_looked(start: Start, name: str) 
     judged = start(f"ckpt_path={run}/checkpoints/best.ckpt", "maps=true", f"out={run}/judged", main="evaluate")
     assert judged.code == 0, judged.message
     assert read_predictions(run / "judged" / "predictions" / "test").maps is not None
+
+
+def test_a_text_encoder_of_the_hub_is_needed_once(
+    start: Start, save_text_encoder: Callable[[Path, str], str], tmp_path: Path
+) -> None:
+    hub = Path(save_text_encoder(tmp_path / "hub", "bert"))
+    run = start("model=static", "model/text=hugging_face", f"model.text.name={hub}").run
+    shutil.rmtree(hub)
+    judged = start(f"ckpt_path={run}/checkpoints/best.ckpt", main="evaluate")
+    assert judged.code == 0, judged.message
+    assert json.loads((run / "evaluations/test/metrics.json").read_text()) == json.loads(
+        (run / "metrics.json").read_text()
+    )
+    start("model/text=hugging_face", f"model.text.name={hub}").refused("model.text.name", "hf download")
 
 
 @pytest.mark.parametrize("name", options("model"))

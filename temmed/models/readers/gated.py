@@ -6,6 +6,9 @@ memory have a softmax each; and the memory is addressed by moment, too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +64,8 @@ class Gated(Reader):
     ) -> None:
         super().__init__(dim, places, heads)
         self.size = dim
-        self.layers = nn.ModuleList(_Layer(dim, heads, head_dim, hidden, dropout) for _ in range(layers))
+        stack = [_Layer(dim, heads, head_dim, hidden, dropout) for _ in range(layers)]
+        self.layers = cast("Iterable[_Layer]", nn.ModuleList(stack))
         self.out = nn.LayerNorm(dim)
 
     def look(self, prompts: Tensor, images: Tensor) -> Tensor:
