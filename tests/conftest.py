@@ -16,6 +16,23 @@ from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, make_split
 from temmed.timelines.synthetic.generate import generate
 
+from .golden import Golden
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--refresh-golden", action="store_true", help="write the recorded numbers of tests/models/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Golden:
+    """Recorded numbers to compare with; ``--refresh-golden`` writes them and prints what moved."""
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", end="")
+
+    return Golden(request.config.getoption("refresh_golden"), say)
+
 
 @pytest.fixture(scope="session")
 def tiny_timeline(tmp_path_factory: pytest.TempPathFactory) -> Timeline:

@@ -1,0 +1,186 @@
+"""What a position costs each temporal head as sequences grow, streamed and whole, beside other libraries' encoders.
+
+Frames a second, forward and backward, of every head of conf/model/temporal as its YAML describes it, over sequences of
+256 to 16,384 frames; of torch.nn.GRU of the same width over the same rows; and of encoders of the kinds of VideoMAE
+and ViViT (Hugging Face, small and random) whose tokens are the same frames, one tube or patch for each. One sequence,
+K places, D features. Heads whose cost grows, and the encoders, are measured up to the length that fits.
+
+Streaming: seconds of a `step`, and bytes of the state, after 256 and after 16,384 frames.
+
+Usage: python benchmarks/long_sequences.py [--repeats 5] [--lengths 256 1024] [--heads gru ssm] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from harness import ROOT, Ratio, in_turn, parser, report
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from transformers import VideoMAEConfig, VideoMAEModel, VivitConfig, VivitModel
+
+from temmed.models.temporal.base import State, TemporalHead
+
+PLACES, DIM = 4, 64
+LENGTHS = (256, 1024, 4096, 16384)
+#: The longest sequence of what costs more the longer it is.
+FULL = 4096
+#: Those that must not cost more, and the one that must keep up with the recurrence of torch.
+LINEAR = ("memory_tokens", "memory_fusion", "ssm", "gru", "conv")
+COST, GRU = 1.2, 0.5
+STEPS = 32
+
+Pass = Callable[[], Tensor]
+
+
+def heads() -> dict[str, TemporalHead]:
+    """Every temporal head, as configured."""
+    made = {}
+    for path in sorted((ROOT / "conf" / "model" / "temporal").glob("*.yaml")):
+        node = OmegaConf.merge({"model": {"dim": DIM}, "it": OmegaConf.load(path)})
+        made[path.stem] = instantiate(OmegaConf.to_container(node, resolve=True)["it"])  # type: ignore[index, call-overload]
+    return made
+
+
+def of_head(head: TemporalHead, length: int) -> Pass:
+    """A pass of a head over one sequence, down to one number."""
+    tokens = torch.randn(1, length, PLACES, DIM, requires_grad=True)
+    times, there = torch.arange(float(length))[None], torch.ones(1, length, dtype=torch.bool)
+    return lambda: head(tokens, times, there, there)[0].values.square().sum()
+
+
+def of_gru(length: int) -> Pass:
+    """A pass of torch's own recurrence over the rows of the places."""
+    gru = nn.GRU(DIM, DIM, batch_first=True)
+    tokens = torch.randn(PLACES, length, DIM, requires_grad=True)
+    return lambda: gru(tokens)[0].square().sum()
+
+
+def of_video(kind: str, length: int) -> Pass:
+    """A pass of a video encoder over frames of as many patches as there are places."""
+    side, patch = 16, round(16 / PLACES**0.5)
+    sizes: dict[str, Any] = {
+        "image_size": side,
+        "num_frames": length,
+        "hidden_size": DIM,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 2 * DIM,
+    }
+    model: nn.Module
+    if kind == "VideoMAE":
+        model = VideoMAEModel(VideoMAEConfig(patch_size=patch, tubelet_size=1, **sizes))
+    else:
+        model = VivitModel(VivitConfig(tubelet_size=[1, patch, patch], **sizes))
+    frames = torch.randn(1, length, 3, side, side)
+    return lambda: model(frames).last_hidden_state.square().sum()
+
+
+def seconds_per_frame(make: Callable[[int], Pass], length: int) -> Callable[[], float]:
+    """Seconds of a pass there and back, for each frame; as many passes as make 512 frames are one measurement."""
+    one = make(length)
+    passes = max(1, 512 // length)
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(passes):
+            one().backward()  # type: ignore[no-untyped-call]
+        return (time.perf_counter() - started) / (passes * length)
+
+    return measure
+
+
+def streamed(head: TemporalHead, length: int) -> Iterator[tuple[int, float, int]]:
+    """Step through a sequence; after 256 and at its end: their number, median seconds of one, bytes of the state."""
+    tokens = torch.randn(1, PLACES, DIM)
+    state: State | None = None
+    taken = []
+    with torch.inference_mode():
+        for position in range(length):
+            started = time.perf_counter()
+            _, state = head.step(tokens, torch.tensor([float(position)]), state)
+            taken.append(time.perf_counter() - started)
+            if position + 1 in (LENGTHS[0], length):
+                held = sum(value.numel() * value.element_size() for value in state.values())
+                yield position + 1, statistics.median(taken[-STEPS:]), held
+
+
+def curve(name: str, make: Callable[[int], Pass], lengths: list[int], repeats: int) -> dict[int, list[float]]:
+    """Seconds per frame at each length, measured in turn; printed."""
+    found = in_turn({str(length): seconds_per_frame(make, length) for length in lengths}, repeats)
+    told = "  ".join(f"{1 / statistics.median(found[str(length)]):9.0f}" for length in lengths)
+    print(f"{name:<22} {told}  frames/s", flush=True)
+    return {length: found[str(length)] for length in lengths}
+
+
+def costs(name: str, found: dict[int, list[float]]) -> list[Ratio]:
+    """Seconds per frame at each length, of those at the least; with a bar at the last for those that are linear."""
+    first, *longer = found
+    last = longer[-1] if longer else None
+    return [
+        Ratio.of(
+            f"{name}: seconds per frame at {length}, of {first}",
+            found[length],
+            found[first],
+            COST if name in LINEAR and length == last else None,
+            at_most=True,
+        )
+        for length in longer
+    ]
+
+
+def main() -> int:
+    """Measure, print, write JSON; 1 if a bar is missed."""
+    arguments = parser(__doc__, "long_sequences")
+    arguments.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="frames of the sequences")
+    arguments.add_argument("--heads", nargs="+", help="some of the heads; all by default")
+    options = arguments.parse_args()
+    torch.manual_seed(0)
+    lengths = sorted(options.lengths)
+    short = [length for length in lengths if length <= FULL]
+    chosen = {name: head for name, head in heads().items() if options.heads is None or name in options.heads}
+    ratios: list[Ratio] = []
+    seconds: dict[str, dict[int, list[float]]] = {}
+    streams: dict[str, list[tuple[int, float, int]]] = {}
+    for name, head in chosen.items():
+        seconds[name] = curve(name, partial(of_head, head), lengths if head.bounded else short, options.repeats)
+        ratios.extend(costs(name, seconds[name]))
+    for kind in ("VideoMAE", "ViViT"):
+        fits = short[: 2 if len(short) > 1 else 1]
+        seconds[kind] = curve(kind, partial(of_video, kind), fits, options.repeats)
+        ratios.extend(costs(kind, seconds[kind]))
+    for name, head in chosen.items():
+        both = in_turn(
+            {
+                "ours": seconds_per_frame(partial(of_head, head), lengths[0]),
+                "gru": seconds_per_frame(of_gru, lengths[0]),
+            },
+            options.repeats,
+        )
+        bar = GRU if name in LINEAR else None
+        ratios.append(
+            Ratio.of(f"{name}: frames a second at {lengths[0]}, of torch.nn.GRU", both["gru"], both["ours"], bar)
+        )
+    for name, head in chosen.items():
+        streams[name] = list(streamed(head, lengths[-1] if head.bounded else short[-1]))
+        (_, early, small), (steps, late, large) = streams[name][0], streams[name][-1]
+        print(f"{name:<22} step {early * 1e6:6.0f} → {late * 1e6:6.0f} µs, state {small} → {large} bytes at {steps}")
+        bar = COST if name in LINEAR else None
+        ratios.append(Ratio.of(f"{name}: seconds of a step at {steps}, of {LENGTHS[0]}", [late], [early], bar, True))
+        ratios.append(
+            Ratio.of(
+                f"{name}: bytes of the state at {steps}, of {LENGTHS[0]}", [large], [small], 1.0 if bar else None, True
+            )
+        )
+    return report(options.out, ratios, places=PLACES, dim=DIM, seconds_per_frame=seconds, streamed=streams)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
