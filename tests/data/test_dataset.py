@@ -17,7 +17,7 @@ from temmed.data.dataset import Inputs, SequenceDataset
 from temmed.data.fitted import Fitted, Source
 from temmed.data.images import DecodedPixels, ImageSource
 from temmed.data.pixels import Finish, PixelStack, pack
-from temmed.data.records import Record
+from temmed.data.records import Record, Statement
 
 
 def test_item_offers_images_prompts_and_truth(records: list[Record], pixels: DecodedPixels, fitted: Fitted) -> None:
@@ -134,6 +134,14 @@ def test_moments_that_prompts_name_are_in_the_batch(
             assert batch.named[b, q, len(said) :, 1].isnan().all()
             found += len(said)
     assert found
+
+
+def test_moments_that_statements_name_are_in_the_batch(
+    records: list[Record], pixels: DecodedPixels, fitted: Fitted
+) -> None:
+    told = Statement("s", [3], 0, True, "Larger than 2 weeks before, at time point 1.")
+    dataset = SequenceDataset([replace(records[0], statements=[told])], pixels, len(fitted.sources))
+    assert str(Collator()([dataset[0]]).statement_named.tolist()) == "[[[[14.0, nan], [nan, 1.0]]]]"
 
 
 @pytest.mark.parametrize("inputs", ["text", "asked_image", "prior_image"])
