@@ -143,7 +143,7 @@ class TimelineModule(pl.LightningModule):
         self._validation_sums.clear()
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(total)
-        mean, accuracy = total[[0, 2]] / total[1].clamp(min=1)
+        mean, accuracy = total[0] / total[1].clamp(min=1), total[2] / total[1]
         self.log("val/loss", (self.weights * mean).sum(), prog_bar=True)
         for name, value, share in zip(self.tasks, mean, accuracy, strict=True):
             self.log(f"val/{name}", value)

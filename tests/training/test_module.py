@@ -104,6 +104,15 @@ def test_validation_logs_means_over_the_whole_subset(
     assert "val/value/accuracy" not in logged
 
 
+def test_without_items_there_is_no_accuracy(
+    make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
+) -> None:
+    module, data = make_module(weights={"alignment": 1.0}), make_data()  # reports are no targets of this data
+    trainer, _ = _fit(module, data)
+    assert trainer.callback_metrics["val/alignment"] == 0
+    assert "val/alignment/accuracy" not in trainer.callback_metrics
+
+
 def test_sizes_weigh_less_until_a_quarter_of_the_steps_is_done(
     make_module: Callable[..., TimelineModule], make_data: Callable[[], TimelineDataModule]
 ) -> None:
