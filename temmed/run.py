@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +38,9 @@ from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, keep_split, load_split, reopen_split, seen_before
 from temmed.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_module, read_checkpoint, start_from
+from temmed.training.compiling import compile_parts
 from temmed.training.course import check_settings, describe_place, go_on_with, read_course
+from temmed.training.find_lr import draw, find_lr
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict, that_exist
 from temmed.training.quiet import without_noise
@@ -109,6 +112,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     )
     if model["start_from"] is not None:
         start_from(module, model["start_from"], model["start_parts"])
+    compile_parts(module.reasoner, **_plain(config.compile))
     former = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     if former is not None:
         _check_same_data(former, timeline, split, config.ckpt_path)
@@ -122,6 +126,8 @@ def _train(config: DictConfig) -> dict[str, float]:
         data.features = store_features(module, timeline, settings, caches)
     else:
         data.prepare_data()
+    if config.find_lr is not None:
+        return _suggest_lr(module, data, config)
     # Nothing is written before this line, so that a refusal leaves nothing behind.
     keep_split(split, timeline)
     folder = Path(config.paths.run)
@@ -157,6 +163,17 @@ def _train(config: DictConfig) -> dict[str, float]:
             places |= {"All scores": folder / "metrics.json", "Next": f"temmed compare {shortened(folder.parent)}"}
         print_places(places)
     return logged
+
+
+def _suggest_lr(module: TimelineModule, data: TimelineDataModule, config: DictConfig) -> dict[str, float]:
+    """Print a learning rate and draw how it was found; nothing is trained, and nothing else is written."""
+    test = find_lr(module, data, config.find_lr, partial(instantiate, config.trainer))
+    rate, plot = test.rates[test.best], Path(config.paths.run) / "find_lr.svg"
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(plot, draw(test))
+    print(f"Where the loss falls fastest: optimizer.lr={rate:.2g}")
+    print_places({"Loss by learning rate": plot})
+    return {"lr": rate}
 
 
 def _register(timeline: Timeline, how: str | None, config: DictConfig) -> Path:

@@ -131,9 +131,21 @@ class ModelConfig:
     temporal: dict[str, Any] = MISSING
     reader: dict[str, Any] = MISSING
     heads: dict[str, Any] = MISSING
+    chunk: int | None = field(default=MISSING, metadata=rule(minimum=1))
+    carry: str = field(default=MISSING, metadata=rule(choices=("exact", "detach")))
+    previous_answers: dict[str, Any] = MISSING
     start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
     start_parts: list[str] = MISSING
     measure: dict[str, Any] | None = MISSING
+
+
+@dataclass
+class CompileConfig:
+    """What of the model is compiled."""
+
+    parts: list[str] = MISSING
+    backend: str = MISSING
+    dynamic: bool | None = MISSING
 
 
 @dataclass
@@ -154,6 +166,8 @@ class TrainConfig:
     tags: list[str] = MISSING
     ckpt_path: str | None = field(default=MISSING, metadata=rule(exists="file"))
     test: bool = MISSING
+    find_lr: int | None = field(default=MISSING, metadata=rule(minimum=13))
+    compile: CompileConfig = field(default_factory=CompileConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: dict[str, Any] = MISSING
@@ -198,6 +212,8 @@ TARGET_RULES: dict[str, Rule] = {
     "model.reader.head_dim": Rule(minimum=1),
     "model.reader.hidden": Rule(minimum=1),
     "model.reader.dropout": Rule(minimum=0.0, below=1.0),
+    "model.previous_answers.heads": Rule(minimum=1, divides="model.dim"),
+    "callbacks.average.decay": Rule(minimum=0.0, below=1.0),
     "trainer.max_epochs": Rule(minimum=1),
     "trainer.accumulate_grad_batches": Rule(minimum=1),
     "optimizer.lr": Rule(above=0.0),

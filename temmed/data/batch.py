@@ -40,6 +40,7 @@ class TimelineBatch:
         answers: ``(B, Q)`` long index into the choices, −100 for none.
         values: ``(B, Q)`` float, NaN for none.
         evidence: ``(B, Q, T)`` bool.
+        findings: ``(B, Q)`` long: questions with one number are about one finding; −1 for none or an unknown one.
         event_prompts: ``(B, E, L)`` long token ids of the event labels; ``event_mask``: ``(B, E)`` bool.
         event_targets: ``(B, E, T)`` long: 1 present, 0 absent, −100 unknown, without image or censored.
         event_intervals: ``(B, E, 4)`` float: onset and offset bounds in canonical time, NaN for never.
@@ -76,6 +77,7 @@ class TimelineBatch:
     answers: Tensor
     values: Tensor
     evidence: Tensor
+    findings: Tensor
     event_prompts: Tensor
     event_mask: Tensor
     event_targets: Tensor

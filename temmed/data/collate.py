@@ -141,6 +141,7 @@ class Collator:
             answers=_padded([[q.answer for q in row] for row in questions], (batch, asked), IGNORE, torch.long),
             values=_padded([[q.value for q in row] for row in questions], (batch, asked), np.nan, torch.float),
             evidence=evidence,
+            findings=_padded([[q.finding for q in row] for row in questions], (batch, asked), -1, torch.long),
             event_prompts=_tokens([[e.tokens for e in row] for row in events]),
             event_mask=_mask(events),
             event_targets=_padded(

@@ -34,6 +34,7 @@ class Question:
         truth: the answer in words, or ``None``.
         value: on the fitted scale, NaN for none.
         evidence: positions.
+        finding: the number of the finding it is about, −1 for none or an unknown one.
     """
 
     identity: str
@@ -46,6 +47,7 @@ class Question:
     truth: str | None
     value: float
     evidence: list[int]
+    finding: int = -1
 
 
 @dataclass
@@ -145,7 +147,8 @@ def build_records(
         has_image = np.isin(np.arange(len(clock)), imaged.get(row.sequence_id, []))
         record = Record(row.sequence_id, int(row.spatial_dims), clock, has_image, patient_id=row.patient_id)
         records[row.sequence_id] = record
-    for question in named_rows(split.questions(timeline, subset)):
+    asked = split.questions(timeline, subset)
+    for question in named_rows(asked.assign(finding=pd.factorize(asked["finding_id"])[0])):
         records[question.sequence_id].questions.append(_question(question, encode, fitted.values))
     units = dict(timeline.table("sequences")[["sequence_id", "time_unit"]].itertuples(index=False, name=None))
     for event in named_rows(timeline.table("events")):
@@ -189,6 +192,7 @@ def _question(row: Any, encode: Callable[[str], list[int]], values: ValueScale) 
         truth=truth,
         value=float(values.forward(value)[0]),
         evidence=[] if evidence is None or isinstance(evidence, float) else [int(p) for p in evidence],
+        finding=int(row.finding),
     )
 
 

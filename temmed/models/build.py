@@ -63,7 +63,8 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
     """Build the model.
 
     Args:
-        model: the ``model`` group, resolved: ``dim, backbone, text, temporal, reader, heads``.
+        model: the ``model`` group, resolved: ``dim, backbone, text, temporal, reader, heads, chunk,
+            carry, previous_answers``.
         fitted: channels, image size and vocabulary.
 
     Returns:
@@ -94,6 +95,16 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         reader=instantiate(model["reader"], places=places),
         dim=dim,
         places=places,
+        chunk=model["chunk"],
+        carry=model["carry"],
+        previous=instantiate(model["previous_answers"]) if model["previous_answers"] else None,
     )
     reasoner.heads.update(build_heads(model["heads"], Sizes(dim, reasoner.reader.size)))
+    if reasoner.previous is not None and not {"answer", "value"} <= set(reasoner.heads):
+        raise InputError(
+            "heads for answers and values, to hear what they said",
+            ", ".join(reasoner.heads),
+            "model.previous_answers",
+            "Choose model/previous_answers=none, or give both a weight above 0.",
+        )
     return reasoner

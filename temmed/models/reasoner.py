@@ -10,10 +10,12 @@ from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
+from temmed.models.chunks import Deferred
 from temmed.models.encodings import encode_named
 from temmed.models.heads.base import Encoded, TaskHead
+from temmed.models.previous_answers import PreviousAnswers
 from temmed.models.readers.base import Reader, Reading
-from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
+from temmed.models.temporal.base import FOREVER, State, TemporalHead, TemporalMemory
 
 
 class Reasoner(nn.Module):
@@ -30,6 +32,9 @@ class Reasoner(nn.Module):
         reader: joins a question with tokens and memory.
         dim: size of tokens, memory and questions.
         places: K, the number of tokens per image.
+        chunk: positions that are read at once, of longer sequences one chunk after the other; ``None`` reads all.
+        carry: ``exact`` passes gradients from chunk to chunk, ``detach`` cuts them there.
+        previous: lets questions hear the answers to earlier ones; ``None`` answers each by itself.
     """
 
     def __init__(
@@ -41,8 +46,12 @@ class Reasoner(nn.Module):
         reader: Reader,
         dim: int,
         places: int,
+        chunk: int | None = None,
+        carry: str = "exact",
+        previous: PreviousAnswers | None = None,
     ) -> None:
         super().__init__()
+        self.chunk, self.detach = chunk, carry == "detach"
         self.finish = finish
         self.backbone = backbone
         self.text = text
@@ -53,6 +62,7 @@ class Reasoner(nn.Module):
         self.place = nn.Parameter(torch.randn(places, dim) * 0.5)
         self.missing = nn.Parameter(torch.randn(dim) * 0.02)
         self.heads = nn.ModuleDict()
+        self.previous = previous
 
     @property
     def tasks(self) -> dict[str, TaskHead]:
@@ -84,10 +94,20 @@ class Reasoner(nn.Module):
         encoded = self.text(torch.cat(rows)).split([len(x) for x in rows])
         return [x.reshape(*of.shape[:-1], x.shape[-1]) for x, of in zip(encoded, ids, strict=True)]
 
-    def remember(self, batch: TimelineBatch, tokens: Tensor) -> TemporalMemory:
-        """The memory of the images."""
-        memory, _ = self.temporal(tokens, batch.times, batch.mask, batch.image_mask, positions=batch.positions)
-        return memory
+    def remember(
+        self, batch: TimelineBatch, tokens: Tensor, state: State | None = None
+    ) -> tuple[TemporalMemory, State]:
+        """The memory of the images, and what is carried on to the next ones."""
+        return self.temporal(tokens, batch.times, batch.mask, batch.image_mask, state, batch.positions)
+
+    def read(self, batch: TimelineBatch, state: State | None = None) -> tuple[Tensor, TemporalMemory, State]:
+        """Read the images of sequences, or of their next positions.
+
+        Returns:
+            Tokens after the reader's norm, ``(B, T, K, D)``; the memory; and what is carried on.
+        """
+        tokens = self.encode_images(batch)
+        return self.reader.norm(tokens), *self.remember(batch, tokens, state)
 
     def note(self, batch: TimelineBatch) -> TemporalMemory | None:
         """The reports as a memory of one place; ``None`` where none is input."""
@@ -106,33 +126,36 @@ class Reasoner(nn.Module):
 
     def encode(self, batch: TimelineBatch) -> Encoded:
         """What a batch became before any task."""
-        tokens = self.encode_images(batch)
-        names = self.wanted
-        texts = self.encode_texts(*(getattr(batch, name) for name in names))
-        return Encoded(
-            batch=batch,
-            images=self.reader.norm(tokens),
-            memory=self.remember(batch, tokens),
-            reports=self.note(batch),
-            texts=dict(zip(names, texts, strict=True)),
-            reader=self.reader,
-            addressable=self.temporal.addressable,
-        )
+        encoded = self.encode_texts(*(getattr(batch, name) for name in self.wanted))
+        texts, reports = dict(zip(self.wanted, encoded, strict=True)), self.note(batch)
+        if self.chunk is not None and self.chunk < batch.mask.shape[1]:
+            deferred = Deferred(batch, reports, texts, self.reader, self.temporal.addressable)
+            for head in self.tasks.values():
+                head(deferred)
+            deferred.answer(self.read, self.chunk, self.detach)
+            return deferred
+        images, memory, _ = self.read(batch)
+        return Encoded(batch, images, memory, reports, texts, self.reader, self.temporal.addressable)
 
     def forward(self, batch: TimelineBatch) -> dict[str, Any]:
         """What each task head says of a batch, by its name."""
         encoded = self.encode(batch)
-        return {name: head(encoded) for name, head in self.heads.items()}
+        said = {name: head(encoded) for name, head in self.tasks.items()}
+        if self.previous is not None:
+            features = self.previous(encoded, said["answer"], said["value"])
+            encoded.reading = Reading(features, encoded.reading.pointers)
+            said |= {name: head(encoded) for name, head in self.tasks.items() if name in ("answer", "value")}
+        return said
 
     def explain(self, batch: TimelineBatch) -> Reading:
         """What the questions of a batch found, with maps and slots."""
-        tokens = self.encode_images(batch)
+        images, memory, _ = self.read(batch)
         (prompts,) = self.encode_texts(batch.prompts)
         return self.reader(
             prompts,
-            self.reader.norm(tokens),
+            images,
             batch.asked_at,
-            self.remember(batch, tokens),
+            memory,
             self.note(batch),
             encode_named(batch.named),
             self.temporal.addressable,

@@ -73,7 +73,7 @@ class TimelineModule(pl.LightningModule):
         early = torch.tensor([float(head.early_weight) for head in heads.values()])
         self.register_buffer("_early_weights", early, persistent=False)
         self._items = [COUNTED.index(head.items) for head in heads.values()]
-        self._early_steps = 0.0
+        self._steps = 0
         self._seed = int(provenance.get("seed", 0))
         self.validation = ModuleDict({task: TaskAccuracy() for task in provenance.get("tasks", ())})
         self._validation_sums: list[Tensor] = []
@@ -85,6 +85,8 @@ class TimelineModule(pl.LightningModule):
     def on_train_batch_start(self, batch: TimelineBatch, batch_idx: int) -> None:
         """Make what is random in this batch depend on its place alone, so that a resumed run draws it again."""
         reseed(self.device, self._seed, self.trainer.current_epoch, batch_idx, self.global_rank)
+        if self.reasoner.previous is not None:
+            self.log("train/epsilon", self.reasoner.previous.advance(self.trainer.global_step / self._steps))
 
     def training_step(self, batch: TimelineBatch, batch_idx: int) -> Tensor:
         """Mean loss over all valid items of the optimizer step, whatever processes and micro-batches they came in.
@@ -109,7 +111,7 @@ class TimelineModule(pl.LightningModule):
 
     def _weights_now(self) -> Tensor:
         """The weight of each task at this step."""
-        return self._early_weights if self.trainer.global_step < self._early_steps else self.weights
+        return self._early_weights if self.trainer.global_step < _EARLY * self._steps else self.weights
 
     def _sum_over_processes(self, counts: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
@@ -179,6 +181,6 @@ class TimelineModule(pl.LightningModule):
             raise RuntimeError("This module was loaded to predict: it has no optimizer.")
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad], **self._fused(self._optimizer))
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        self._early_steps = _EARLY * steps
+        self._steps = steps
         scheduler = self._scheduler(optimizer, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -52,6 +52,8 @@ def test_rules_and_run_time_arguments_name_nodes_that_exist(composed: Composed) 
     config = composed()
     heads = sorted((conf_dir() / "model" / "temporal").glob("*.yaml"))
     config.model.temporal = OmegaConf.merge(*map(OmegaConf.load, heads))  # each has some of the arguments
+    config.model.previous_answers = composed("model/previous_answers=own").model.previous_answers
+    config.callbacks = composed("callbacks=ema").callbacks
     for key in (*TARGET_RULES, *GIVEN_AT_RUN_TIME):
         assert OmegaConf.select(config, key.removesuffix(".*")) is not None, key
 

@@ -114,7 +114,7 @@ def test_help_names_groups_examples_and_keys(main: str, flag: str, start: Start)
     assert f"python {main}.py" in outcome.output
     assert "$" not in outcome.output
     if main == "train":
-        for line in ("model/temporal  difference,", "memory_fusion*", "data.batch_size", "--multirun"):
+        for line in ("model/temporal ", "difference,", "memory_fusion*", "data.batch_size", "--multirun"):
             assert line in outcome.output
 
 

@@ -100,7 +100,7 @@ def test_the_visual_stream_never_sees_questions(reasoner: Reasoner, items: list[
     other = replace(batch, prompts=batch.prompts.flip(1), choices=batch.choices + 1, asked_at=batch.asked_at * 0)
     tokens = reasoner.encode_images(batch)
     assert torch.equal(tokens, reasoner.encode_images(other))
-    first, second = reasoner.remember(batch, tokens), reasoner.remember(other, tokens)
+    (first, _), (second, _) = reasoner.remember(batch, tokens), reasoner.remember(other, tokens)
     for name in ("values", "times", "positions", "valid_from", "valid_to"):
         assert torch.equal(getattr(first, name), getattr(second, name))
 

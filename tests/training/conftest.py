@@ -31,6 +31,13 @@ QUIET = {
 }
 TASKS = ["event", "progression"]
 SGD = partial(torch.optim.SGD, lr=0.1)
+#: Answers to earlier questions are heard, true ones less and less.
+SCHEDULED = {
+    "_target_": "temmed.models.previous_answers.PreviousAnswers",
+    "dim": 16,
+    "heads": 2,
+    "epsilon": {"_target_": "temmed.models.previous_answers.linear", "_partial_": True},
+}
 
 
 @pytest.fixture(scope="session")

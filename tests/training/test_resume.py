@@ -23,13 +23,14 @@ from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
 from temmed.training import checkpoint
+from temmed.training.averaging import MovingAverage
 from temmed.training.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, LastingStop, read_checkpoint
 from temmed.training.course import check_settings, describe_place
 from temmed.training.module import TimelineModule
 from temmed.training.quiet import without_noise
 from temmed.training.schedules import cosine
 
-from .conftest import QUIET, TASKS
+from .conftest import QUIET, SCHEDULED, TASKS
 
 EPOCHS = 2
 #: Of 14 sequences in batches of 3.
@@ -129,9 +130,12 @@ def train(
         batch_size: int = 3,
         patience: int = 10,
         min_delta: float = 0.0,
+        recipes: bool = False,
         **trainer: Any,
     ) -> Course:
         model = model_config()
+        if recipes:
+            model["previous_answers"] = SCHEDULED
         model["reader"] |= {"dropout": 0.2}
         torch.manual_seed(0 if resume is None else 99)  # a resumed run has its weights from the checkpoint
         module = TimelineModule(
@@ -149,7 +153,10 @@ def train(
         lightning = pl.Trainer(
             **settings_of_trainer,
             num_sanity_val_steps=0,
-            callbacks=[stopping, course.recorder, *([] if stop is None else [Stopper(stop)]), best, last],
+            callbacks=[
+                *([MovingAverage(0.8)] if recipes else []),
+                *(stopping, course.recorder, *([] if stop is None else [Stopper(stop)]), best, last),
+            ],
             plugins=[AtomicCheckpointIO()],
             use_distributed_sampler=False,
         )
@@ -224,6 +231,12 @@ STOPS = [
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(train: Train, whole: Train, stop: Stop) -> None:
     stopped = train("stopped", stop)
     assert_same_course(whole(), stopped, train("rest", resume=stopped.last))
+
+
+@pytest.mark.parametrize("stop", STOPS[:3], ids=str)
+def test_so_do_averaged_weights_and_answers_drawn_at_random(train: Train, whole: Train, stop: Stop) -> None:
+    stopped = train("stopped", stop, recipes=True)
+    assert_same_course(whole(recipes=True), stopped, train("rest", resume=stopped.last, recipes=True))
 
 
 def test_what_came_after_the_checkpoint_is_done_again(train: Train, whole: Train) -> None:

@@ -69,19 +69,22 @@ class Reader(nn.Module, ABC):
         addressable: bool = True,
         positions: Tensor | None = None,
         explain: bool = False,
+        start: int = 0,
     ) -> Reading:
         """Answer features of every question.
 
         Args:
             prompts: ``(B, Q, D)``.
             images: tokens after `norm`, ``(B, T, K, D)``.
-            asked_at: ``(B, Q)`` long.
+            asked_at: ``(B, Q)`` long, counted from the start of the sequences.
             memory: of the same sequences, K places.
             reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
             named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``.
             addressable: whether slots of the memory stand for positions, to build the pointers.
-            positions: what the positions are called where some were left out, ``(B, T)``; counted by default.
+            positions: what all positions of the sequences are called where some were left out, ``(B, T)``; counted by
+                default.
             explain: whether to return maps and slots, too.
+            start: where the images begin, if they are a chunk of longer sequences.
         """
 
     @abstractmethod

@@ -61,11 +61,12 @@ class CrossAttention(Reader):
         addressable: bool = True,
         positions: Tensor | None = None,
         explain: bool = False,
+        start: int = 0,
     ) -> Reading:
         """See `Reader.forward`."""
         positions = names_of(positions, images)
         when = (named, positions.gather(1, asked_at))
-        local, where = self.attend.asked(prompts, images, asked_at)
+        local, where = self.attend.asked(prompts, images, asked_at - start)
         remembered, attention = self.attend.memory(prompts, self.norm(memory.values), asked_at, memory, *when)
         if reports is not None:
             written, _ = self.attend.memory(prompts, self.norm(reports.values), asked_at, reports, *when)

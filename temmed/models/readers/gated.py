@@ -87,6 +87,7 @@ class Gated(Reader):
         addressable: bool = True,
         positions: Tensor | None = None,
         explain: bool = False,
+        start: int = 0,
     ) -> Reading:
         """See `Reader.forward`."""
         positions = names_of(positions, images)
@@ -94,7 +95,7 @@ class Gated(Reader):
         tokens, x = self.norm(memory.values), prompts
         for layer in self.layers:
             asking = layer.norm(x)
-            local, where = layer.attend.asked(asking, images, asked_at)
+            local, where = layer.attend.asked(asking, images, asked_at - start)
             remembered, attention = layer.attend.memory(asking, tokens, asked_at, memory, *when)
             if reports is not None:
                 written, _ = layer.attend.memory(asking, self.norm(reports.values), asked_at, reports, *when)

@@ -164,12 +164,13 @@ class PlaceAndMoment(Reader):
         addressable: bool = True,
         positions: Tensor | None = None,
         explain: bool = False,
+        start: int = 0,
     ) -> Reading:
         """See `Reader.forward`."""
         positions = names_of(positions, images)
         called = positions.gather(1, asked_at)
         places = self.places(prompts)
-        local = self.read_images(places, images, asked_at)
+        local = self.read_images(places, images, asked_at - start)
         remembered, attention = self.read_memory(prompts, places, asked_at, memory, named, called)
         if reports is not None:
             everywhere = torch.ones_like(places[..., :1])

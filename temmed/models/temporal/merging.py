@@ -63,7 +63,7 @@ def plan_merges(values: Tensor, numbers: Tensor, lengths: Tensor, capacity: int,
     first = {n: entry[:n].expand(size, 1, -1) for n in wanted if n <= min(capacity, length)}
     if length <= capacity:
         start = born.expand(size, 1, -1)
-        return Plan(start, start + 1, born, torch.full_like(start, length), first, values)
+        return Plan(start, start + 1, born, torch.full_like(start, length), first, values.detach())
     bank = _Bank(values, numbers, born, capacity)
     ends = None if bool((lengths == length).all()) else lengths.cpu().numpy().repeat(places)
     held = {}
