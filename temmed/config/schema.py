@@ -205,6 +205,10 @@ class EvaluateConfig:
 TARGET_RULES: dict[str, Rule] = {
     "model.text.heads": Rule(minimum=1, divides="model.dim"),
     "model.temporal.heads": Rule(minimum=1, divides="model.dim"),
+    "model.temporal.layers": Rule(minimum=1),
+    "model.temporal.kernel": Rule(minimum=2),
+    "model.temporal.state_size": Rule(minimum=1),
+    "model.temporal.horizon": Rule(minimum=1.0),
     "model.temporal.memory": Rule(minimum=1),
     "model.temporal.segment": Rule(minimum=1),
     "model.temporal.window": Rule(minimum=1),

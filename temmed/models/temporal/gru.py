@@ -1,0 +1,23 @@
+"""A gated recurrent unit over the images of each place (Cho et al. 2014); for what differs see `recurrent`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from temmed.models.temporal.recurrent import Recurrent, memories, recurrent_biases
+
+
+class GRU(Recurrent):
+    """A gated recurrent unit at each place.
+
+    Args:
+        dim: size of the tokens and of the state.
+        layers: number of layers.
+        horizon: images that the slowest units remember at the start.
+    """
+
+    def __init__(self, dim: int, layers: int = 1, horizon: float = 64.0) -> None:
+        super().__init__(dim, nn.GRU(dim, dim, layers), ("hidden",))
+        for bias in recurrent_biases(self.network):
+            _, keep, _ = bias.chunk(3)  # gates of reset and update, and the candidate
+            keep.copy_(memories(dim, horizon))

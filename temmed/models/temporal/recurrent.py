@@ -1,0 +1,68 @@
+"""What the gated recurrent networks share: torch's own kernels over the images of each place.
+
+Gaps are irregular. GRU-D (Che et al. 2018) lets the state decay with the time since the last observation, in a formula
+of its own between two steps; here that time is an input of every gate, which can learn to forget by it, and a kernel of
+torch reads a whole sequence at once. Units start with memories of unlike length, from one image to ``horizon``, as in
+the chrono initialisation (Tallec & Ollivier 2018), but evenly spread on a logarithmic scale instead of at random.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from temmed.models.temporal.base import State
+from temmed.models.temporal.images import ImageByImage, Images
+
+
+class Recurrent(ImageByImage):
+    """What GRU and LSTM share.
+
+    Args:
+        dim: size of the tokens and of the state.
+        network: whose states have the shape ``(layers, rows, dim)``.
+        carried: what its states are called.
+    """
+
+    def __init__(self, dim: int, network: nn.GRU | nn.LSTM, carried: tuple[str, ...]) -> None:
+        super().__init__(dim)
+        self.network, self.carried = network, carried
+        self.out = nn.Linear(dim, dim)
+
+    def run(self, images: Images, state: State) -> tuple[Tensor, State]:
+        """See `ImageByImage.run`; in full precision, as rounding errors of many steps add up."""
+        size, length, places = images.tokens.shape[:3]
+        rows = images.tokens.transpose(0, 1).flatten(1, 2).to(self.out.weight.dtype)
+        if not state:
+            nothing = rows.new_zeros(size, places, self.network.num_layers, rows.shape[2])
+            state = dict.fromkeys(self.carried, nothing)
+        hidden = tuple(state[name].flatten(0, 1).transpose(0, 1).contiguous() for name in self.carried)
+        with torch.autocast(rows.device.type, enabled=False):
+            if bool((images.lengths == length).all()):
+                outputs, hidden = self._network(rows, hidden)
+            else:
+                each = images.lengths.clamp(min=1).repeat_interleave(places).cpu()
+                packed, hidden = self._network(pack_padded_sequence(rows, each, enforce_sorted=False), hidden)
+                outputs, _ = pad_packed_sequence(packed, total_length=length)
+        some = (images.lengths > 0)[:, None, None, None]
+        after = [x.transpose(0, 1).unflatten(0, (size, places)) for x in hidden]
+        carried = {name: torch.where(some, x, state[name]) for name, x in zip(self.carried, after, strict=True)}
+        return self.out(outputs).unflatten(1, (size, places)).transpose(0, 1), carried
+
+    def _network(self, rows: Any, hidden: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
+        """The network, whose states are a tuple even if it is but one."""
+        outputs, after = self.network(rows, hidden if len(hidden) > 1 else hidden[0])
+        return outputs, after if isinstance(after, tuple) else (after,)
+
+
+def recurrent_biases(network: nn.RNNBase) -> list[Tensor]:
+    """The biases of all layers that are added to what is made of the state."""
+    return [bias.detach() for name, bias in network.named_parameters() if name.startswith("bias_hh")]
+
+
+def memories(dim: int, horizon: float) -> Tensor:
+    """Biases ``(dim,)`` of gates that forget 1/2 … 1/(1 + horizon) of the state with every image."""
+    return torch.logspace(0, 1, dim, base=horizon).log()
