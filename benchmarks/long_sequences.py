@@ -44,8 +44,10 @@ def heads() -> dict[str, TemporalHead]:
     """Every temporal head, as configured."""
     made = {}
     for path in sorted((ROOT / "conf" / "model" / "temporal").glob("*.yaml")):
-        node = OmegaConf.merge({"model": {"dim": DIM}, "it": OmegaConf.load(path)})
-        made[path.stem] = instantiate(OmegaConf.to_container(node, resolve=True)["it"])  # type: ignore[index, call-overload]
+        config = OmegaConf.merge({"model": {"dim": DIM}, "it": OmegaConf.load(path)})
+        resolved = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(resolved, dict)
+        made[path.stem] = instantiate(resolved["it"])
     return made
 
 
@@ -91,7 +93,7 @@ def seconds_per_frame(make: Callable[[int], Pass], length: int) -> Callable[[], 
     def measure() -> float:
         started = time.perf_counter()
         for _ in range(passes):
-            one().backward()  # type: ignore[no-untyped-call]
+            one().backward()
         return (time.perf_counter() - started) / (passes * length)
 
     return measure
