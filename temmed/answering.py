@@ -238,6 +238,8 @@ def _asked(record: Record, question: Question, position: int | None) -> Record:
         events=[],
         statements=[],
         reports=[report for report in record.reports if report[1] <= asked_at],
+        report_targets=[],
+        boxes=[],
     )
 
 

@@ -25,6 +25,7 @@ from temmed.data.caches.features import FeatureStore, open_features
 from temmed.data.caches.images import CacheImages
 from temmed.data.datamodule import TimelineDataModule
 from temmed.data.fitting import fit
+from temmed.data.fitting_heads import fit_heads
 from temmed.data.followups import register_timeline
 from temmed.data.images import ImageSource
 from temmed.data.settings import DataSettings, find_split, find_timeline, no_questions, require_questions
@@ -91,6 +92,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     model = _plain(config.model)
     model["text"], tokenizer = open_text(model["text"])
     fitted = fit(timeline, split, settings.size, settings.windows, settings.steps, motions, tokenizer)
+    fitted = fit_heads(fitted, model["heads"], timeline, split, settings)
     if settings.cache_features and fitted.native:
         raise InputError(
             "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."

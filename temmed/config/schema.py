@@ -226,7 +226,13 @@ TARGET_RULES: dict[str, Rule] = {
 }
 
 #: Rules for values of each task head.
-HEAD_RULES: dict[str, Rule] = {"weight": Rule(minimum=0.0), "early_weight": Rule(minimum=0.0)}
+HEAD_RULES: dict[str, Rule] = {
+    "beams": Rule(minimum=1),
+    "longest": Rule(minimum=2),
+    "vocabulary_size": Rule(minimum=258),
+    "weight": Rule(minimum=0.0),
+    "early_weight": Rule(minimum=0.0),
+}
 
 #: Arguments that the training code gives when it builds the node, so that the YAML cannot; ``*`` stands for any key.
 GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {

@@ -51,6 +51,14 @@ class TimelineBatch:
             ``(B, W)``; ``written_at``: ``(B, W)`` long, their positions.
         reports: ``(B, R, L)`` long token ids of reports given as input; ``report_mask``: ``(B, R)``;
             ``report_from``: ``(B, R)`` long, the first position at which the report may be read.
+        report_targets: ``(B, W, L)`` long ids of the vocabulary of written reports, −100 = padding: those to be written
+            and those before them; ``report_wanted``: ``(B, W)`` bool, it is to be written of its images; ``report_at``:
+            ``(B, W)`` long, its position; ``report_prior``: ``(B, W)`` long, the index along W of the latest earlier
+            report if that is input, else −1.
+        boxes: ``(B, G, 4)`` float: centre and size of findings along columns and rows, in shares of the image, NaN for
+            none; ``box_prompts``: ``(B, G, L)`` long token ids of what lies there; ``box_at``: ``(B, G)`` long, its
+            position; ``box_sizes``: ``(B, G, 2)`` long, columns and rows of the image as its file has them;
+            ``box_names[b][g]``: id of the finding, and the channel.
         question_ids: ``question_ids[b][q]``; ``question_tasks``: likewise.
         sequence_ids: ``sequence_ids[b]``.
         statement_ids: ``statement_ids[b][s]``.
@@ -94,6 +102,15 @@ class TimelineBatch:
     reports: Tensor
     report_mask: Tensor
     report_from: Tensor
+    report_targets: Tensor
+    report_wanted: Tensor
+    report_at: Tensor
+    report_prior: Tensor
+    box_prompts: Tensor
+    box_at: Tensor
+    boxes: Tensor
+    box_sizes: Tensor
+    box_names: list[list[tuple[str, str]]]
     question_ids: list[list[str]]
     question_tasks: list[list[str]]
     sequence_ids: list[str]
@@ -154,6 +171,8 @@ _VALID: dict[str, Callable[[TimelineBatch], Tensor]] = {
     "statement": lambda batch: _told_of_images(batch),
     "interval": lambda batch: (batch.event_targets != IGNORE).any(dim=-1),
     "alignment": lambda batch: batch.written_mask & batch.image_mask.gather(1, batch.written_at),
+    "report": lambda batch: batch.report_wanted.unsqueeze(-1) & (batch.report_targets != IGNORE),
+    "box": lambda batch: batch.boxes.isfinite().all(dim=-1) & batch.image_mask.gather(1, batch.box_at),
     "selection": lambda batch: (
         _told_of_images(batch)
         & batch.statement_consistent

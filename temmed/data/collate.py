@@ -14,6 +14,7 @@ from temmed.data.batch import IGNORE, NAMED, TimelineBatch
 from temmed.data.dataset import TimelineItem
 from temmed.data.pixels import PixelStack, pack
 from temmed.data.quantities import POSITION, moments
+from temmed.data.report_targets import reports_before
 
 
 def _padded(nested: Sequence[Any], shape: tuple[int, ...], fill: float, dtype: torch.dtype) -> Tensor:
@@ -93,6 +94,7 @@ class Collator:
     """
 
     def __init__(self, reports: str = "none") -> None:
+        self.reads_reports = reports != "none"
         self.report_delay = 1 if reports == "past" else 0
 
     def __call__(self, items: list[TimelineItem]) -> TimelineBatch:
@@ -103,6 +105,8 @@ class Collator:
         statements = [record.statements for record in records]
         reports = [record.reports for record in records]
         written = [record.written for record in records]
+        targets = [record.report_targets for record in records]
+        boxes = [record.boxes for record in records]
         batch, length = len(items), _longest([r.times for r in records], 1)
         asked, kinds = _longest(questions), _longest(events)
         images, present = _images(items)
@@ -123,6 +127,9 @@ class Collator:
         statement_tokens = _tokens([[s.tokens for s in row] for row in statements])
         written_tokens = _tokens([[text for text, _ in row] for row in written])
         report_tokens = _tokens([[text for text, _ in row] for row in reports])
+        most_written = (batch, _longest(targets))
+        longest_written = max([1, *(len(report.tokens) for row in targets for report in row)])
+        box_prompts = _tokens([[box.tokens for box in row] for row in boxes])
         return TimelineBatch(
             images=images,
             frame_index=frame_index,
@@ -168,6 +175,29 @@ class Collator:
             report_from=_padded(
                 [[p + self.report_delay for _, p in row] for row in reports], report_tokens.shape[:2], 0, torch.long
             ),
+            report_targets=_padded(
+                [[report.tokens for report in row] for row in targets],
+                (*most_written, longest_written),
+                IGNORE,
+                torch.long,
+            ),
+            report_wanted=_padded(
+                [[report.wanted and r.imaged[report.position] for report in r.report_targets] for r in records],
+                most_written,
+                False,
+                torch.bool,
+            ),
+            report_at=_padded([[report.position for report in row] for row in targets], most_written, 0, torch.long),
+            report_prior=_padded(
+                [reports_before(row) if self.reads_reports else [] for row in targets], most_written, -1, torch.long
+            ),
+            box_prompts=box_prompts,
+            box_at=_padded([[box.position for box in row] for row in boxes], box_prompts.shape[:2], 0, torch.long),
+            boxes=_padded(
+                [[box.place for box in row] for row in boxes], (*box_prompts.shape[:2], 4), np.nan, torch.float
+            ),
+            box_sizes=_padded([[box.size for box in row] for row in boxes], (*box_prompts.shape[:2], 2), 1, torch.long),
+            box_names=[[(box.finding_id, box.channel) for box in row] for row in boxes],
             question_ids=[[q.identity for q in row] for row in questions],
             question_tasks=[[q.task for q in row] for row in questions],
             sequence_ids=[r.sequence_id for r in records],

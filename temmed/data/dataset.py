@@ -239,4 +239,6 @@ def _alone(record: Record, view: View, inputs: Inputs) -> Record:
         statements=[],
         reports=[],
         written=[],
+        report_targets=[],
+        boxes=[],
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from temmed.data.preparation import Preparation
 from temmed.data.pretrained_tokenizer import PretrainedTokenizer
+from temmed.data.report_vocabulary import ReportVocabulary
 from temmed.data.tokenizer import TextTokenizer, Tokenizer
 from temmed.timelines.windows import Window
 
@@ -83,6 +84,8 @@ class Fitted:
         windows: for a modality, the windows that became channels.
         preparation: what every image goes through before the model.
         units: deviation of the pixels of each source, before any window: what random changes in training go by.
+        reports: the vocabulary of reports that are written; ``None`` if none are.
+        boxes: whether findings are located by boxes.
     """
 
     tokenizer: TextTokenizer
@@ -94,6 +97,8 @@ class Fitted:
     windows: dict[str, list[Any]] = field(default_factory=dict)
     preparation: Preparation = field(default_factory=Preparation)
     units: tuple[float, ...] = field(default=(), compare=False)
+    reports: ReportVocabulary | None = None
+    boxes: bool = False
 
     @property
     def native(self) -> bool:
@@ -141,6 +146,8 @@ class Fitted:
             # Before there were other steps, every image was resized.
             preparation=Preparation.from_dict(saved.get("preparation", {"size": saved["spatial"]})),
             units=tuple(saved.get("units", ())),
+            reports=None if saved.get("reports") is None else ReportVocabulary(**saved["reports"]),
+            boxes=saved.get("boxes", False),
         )
 
 

@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.data.batch import IGNORE
+from temmed.data.boxes import Box, finding_boxes
 from temmed.data.fitted import Fitted, ValueScale
+from temmed.data.report_targets import TargetReport, target_reports
 from temmed.timelines.folder import Timeline
 from temmed.timelines.schema import TIME_UNITS
 from temmed.timelines.splits import Split
@@ -86,6 +88,8 @@ class Record:
         reports: (token ids, position) of each report.
         patient_id: whose it is.
         written: (token ids, position) of each report that is a target: those at positions of the subset.
+        report_targets: reports in the vocabulary in which they are written, with those before them.
+        boxes: of findings at positions of the subset.
         positions: what each is called in its sequence, ``(T,)``; counted from 0 by default. All other fields speak of
             indices into ``times``, which differ from it where positions are left out (`temmed.data.subsample`).
     """
@@ -101,6 +105,8 @@ class Record:
     positions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     patient_id: str = ""
     written: list[tuple[list[int], int]] = field(default_factory=list)
+    report_targets: list[TargetReport] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Count the positions, unless they are given."""
@@ -172,6 +178,12 @@ def build_records(
                 found.reports.append(told)
             if needs_written and report.position >= first[report.sequence_id]:
                 found.written.append(told)
+    if fitted.reports is not None:
+        for sequence, targets_of in target_reports(timeline, fitted.reports, first, last).items():
+            records[sequence].report_targets = targets_of
+    if fitted.boxes:
+        for sequence, boxes in finding_boxes(timeline, encode, first, last).items():
+            records[sequence].boxes = boxes
     kept = [record for record in records.values() if record.questions or not needs_questions]
     return sorted(kept, key=lambda record: record.sequence_id)
 

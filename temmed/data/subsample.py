@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from temmed.data.records import Event, Question, Record, censored
+from temmed.data.report_targets import shown_reports
 
 Indices = NDArray[np.int64]
 
@@ -106,6 +107,8 @@ def shown(record: Record, kept: Indices, report_delay: int = 0) -> Record:
             if statement.position in place
         ],
         written=[(tokens, place[position]) for tokens, position in record.written if position in place],
+        report_targets=shown_reports(record.report_targets, kept),
+        boxes=[replace(box, position=place[box.position]) for box in record.boxes if box.position in place],
         # Readable from the first kept position at which it might be read in the whole sequence.
         reports=[
             (tokens, int(np.searchsorted(kept, position + report_delay)) - report_delay)

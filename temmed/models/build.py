@@ -99,7 +99,7 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         carry=model["carry"],
         previous=instantiate(model["previous_answers"]) if model["previous_answers"] else None,
     )
-    reasoner.heads.update(build_heads(model["heads"], Sizes(dim, reasoner.reader.size)))
+    reasoner.heads.update(build_heads(model["heads"], Sizes(dim, reasoner.reader.size, fitted.reports)))
     if reasoner.previous is not None and not {"answer", "value"} <= set(reasoner.heads):
         raise InputError(
             "heads for answers and values, to hear what they said",

@@ -126,7 +126,7 @@ class Reasoner(nn.Module):
 
     def encode(self, batch: TimelineBatch) -> Encoded:
         """What a batch became before any task."""
-        encoded = self.encode_texts(*(getattr(batch, name) for name in self.wanted))
+        encoded = self.encode_texts(*(getattr(batch, name) for name in self.wanted)) if self.wanted else []
         texts, reports = dict(zip(self.wanted, encoded, strict=True)), self.note(batch)
         if self.chunk is not None and self.chunk < batch.mask.shape[1]:
             deferred = Deferred(batch, reports, texts, self.reader, self.temporal.addressable)

@@ -113,7 +113,7 @@ class ReportDecoder(nn.Module):
             max_new_tokens=self.longest,
             num_beams=beams,
             do_sample=False,
-            length_penalty=0.0,
+            **({"length_penalty": 0.0} if beams > 1 else {}),
             bos_token_id=self.begin,
             eos_token_id=self.end,
             pad_token_id=self.end,

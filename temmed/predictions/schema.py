@@ -11,6 +11,9 @@ still there at the end.
 
 ``maps`` has one row per question: how much each place of the asked image counted, and of what was remembered how much
 was of each position; null shares of a model whose memory has no positions.
+
+``reports`` has one row per position whose report is written; ``boxes`` one per finding and image, with the corners in
+pixels of the image file, as in the table of the data.
 """
 
 from __future__ import annotations
@@ -57,5 +60,29 @@ MAPS = pa.schema(
     ]
 )
 
+REPORTS = pa.schema(
+    [
+        pa.field("sequence_id", pa.string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+
+BOXES = pa.schema(
+    [
+        pa.field("finding_id", pa.string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in ("x1", "y1", "x2", "y2")),
+    ]
+)
+
 #: Every table by its name.
-SCHEMAS = {"answers": ANSWERS, "events": EVENTS, "statements": STATEMENTS, "maps": MAPS}
+SCHEMAS = {
+    "answers": ANSWERS,
+    "events": EVENTS,
+    "statements": STATEMENTS,
+    "maps": MAPS,
+    "reports": REPORTS,
+    "boxes": BOXES,
+}

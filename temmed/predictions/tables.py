@@ -15,7 +15,14 @@ from temmed.errors import InputError
 from temmed.files import staged_folder
 from temmed.predictions.schema import SCHEMAS
 
-_KEYS = {"answers": ["question_id"], "events": [], "statements": ["statement_id"], "maps": ["question_id"]}
+_KEYS = {
+    "answers": ["question_id"],
+    "events": [],
+    "statements": ["statement_id"],
+    "maps": ["question_id"],
+    "reports": ["sequence_id", "position"],
+    "boxes": ["finding_id", "position", "channel"],
+}
 #: Probabilities are often written as rounded decimals.
 _SUM_TOLERANCE = 1e-2
 _SHOWN = 5
@@ -30,6 +37,8 @@ class Predictions:
         events: one row per predicted interval, or ``None`` for a model that predicts no events.
         statements: one row per statement, or ``None`` for a model that judges none.
         maps: one row per question, or ``None`` if where the model looked was not written.
+        reports: one row per position, or ``None`` for a model that writes none.
+        boxes: one row per finding and image, or ``None`` for a model that locates none.
         source: where the tables came from, for messages.
     """
 
@@ -37,6 +46,8 @@ class Predictions:
     events: pd.DataFrame | None = None
     statements: pd.DataFrame | None = None
     maps: pd.DataFrame | None = None
+    reports: pd.DataFrame | None = None
+    boxes: pd.DataFrame | None = None
     source: str = "predictions"
 
     def check_against(
@@ -251,7 +262,10 @@ def _check_rows(frame: pd.DataFrame, name: str, where: str) -> None:
         twice = frame.loc[frame.duplicated(key), key[0]]
         if len(twice):
             raise InputError(
-                f"one row per {key[0]}", f"{len(twice)} surplus: {_listed(twice)}", where, "Keep one answer each."
+                f"one row per {' and '.join(key)}",
+                f"{len(twice)} surplus: {_listed(twice)}",
+                where,
+                "Keep one answer each.",
             )
     if name == "answers":
         _refuse_rows(np.isinf(frame["value"]), frame["question_id"], "finite values", "infinite", where)
@@ -260,6 +274,9 @@ def _check_rows(frame: pd.DataFrame, name: str, where: str) -> None:
     elif name == "statements":
         outside = ~frame["probability"].between(0, 1)
         _refuse_rows(outside, frame["statement_id"], "probabilities between 0 and 1", "outside", where)
+    elif name == "boxes":
+        turned = ~((frame["x1"] <= frame["x2"]) & (frame["y1"] <= frame["y2"]))
+        _refuse_rows(turned, frame["finding_id"], "x1 ≤ x2 and y1 ≤ y2", "otherwise", where)
     elif name == "events":
         headless = frame["onset"].isna() & frame["offset"].notna()
         _refuse_rows(headless, frame["sequence_id"], "an onset for every offset", "without one", where)

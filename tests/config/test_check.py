@@ -83,6 +83,8 @@ def test_axes_by_themselves_pass(base: DictConfig, key: str, value: Any) -> None
         ("ckpt_path", "nowhere.ckpt", "expected an existing file, found 'nowhere.ckpt'"),
         ("model.heads.evidnce", {"weight": 0.1}, "Did you mean 'evidence'?"),
         ("model.heads.evidence.weight", -1, "expected at least 0, found -1"),
+        ("model.heads.report.beams", 0, "expected at least 1, found 0"),
+        ("model.heads.report.vocabulary_size", 100, "expected at least 258, found 100"),
         ("model.heads.value.early_weigth", 1.0, "Did you mean 'early_weight'?"),
         ("model.reader.heads", 1, "expected at least 3, found 1"),
         ("model.text.heads", 5, "expected a divisor of model.dim = 64, found 5"),

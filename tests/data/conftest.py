@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,15 @@ def visits(tmp_path: Path) -> Callable[..., Timeline]:
         return Timeline.open(root)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def with_tables() -> Callable[..., Timeline]:
+    """``with_tables(timeline, reports=frame)``: the folder with other tables, not written."""
+
+    def change(timeline: Timeline, **tables: pd.DataFrame) -> Timeline:
+        changed = copy.copy(timeline)
+        changed._tables = {**timeline._tables, **tables}
+        return changed
+
+    return change

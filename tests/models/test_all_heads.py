@@ -23,7 +23,7 @@ from temmed.timelines.splits import Split
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict, that_exist
 
-from .conftest import task_heads
+from .conftest import task_heads, with_boxes
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_all_heads_learn_a_handful_by_heart_and_write_it_down(
     torch.manual_seed(0)
     provenance = {"dataset": {"fingerprint": tiny_timeline.meta.fingerprint}}
     module = TimelineModule({**model_config(), "heads": task_heads()}, fitted.to_dict(), provenance)
-    records = build_records(tiny_timeline, split, "train", fitted, needs_written=True)[:4]
+    records = [with_boxes(r) for r in build_records(tiny_timeline, split, "train", fitted, needs_written=True)[:4]]
     dataset = SequenceDataset(records, DecodedPixels(ImageSource(tiny_timeline), fitted), len(fitted.sources))
     loader = DataLoader(dataset, batch_size=len(records), collate_fn=Collator())
     batch = next(iter(loader))

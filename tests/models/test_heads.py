@@ -22,7 +22,7 @@ from temmed.models.reasoner import Reasoner
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
 
-from .conftest import task_heads
+from .conftest import task_heads, with_boxes
 
 HEADS = sorted(task_heads())
 
@@ -30,7 +30,7 @@ HEADS = sorted(task_heads())
 @pytest.fixture(scope="module")
 def items(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> list[TimelineItem]:
     """Sequences of unlike lengths, some positions without an image."""
-    records = build_records(tiny_timeline, split, "train", fitted, needs_written=True)[:6]
+    records = [with_boxes(r) for r in build_records(tiny_timeline, split, "train", fitted, needs_written=True)[:6]]
     dataset = SequenceDataset(records, DecodedPixels(ImageSource(tiny_timeline), fitted), len(fitted.sources))
     found = [dataset[n] for n in range(len(records))]
     assert len({len(item.record.times) for item in found}) > 1
@@ -47,7 +47,7 @@ def reasoner(model_config: Callable[..., dict[str, Any]], fitted: Fitted) -> Rea
 def _parts(said: Any) -> list[Tensor]:
     """The tensors of what a head said, each with the sequences first."""
     if is_dataclass(said):
-        return [getattr(said, field.name) for field in fields(said)]
+        return [part for field in fields(said) if isinstance(part := getattr(said, field.name), Tensor)]
     return [said]
 
 
@@ -100,7 +100,9 @@ def test_every_parameter_learns(name: str, reasoner: Reasoner, items: list[Timel
 def test_nothing_to_learn_from_gives_no_loss_and_no_gradient(
     name: str, reasoner: Reasoner, items: list[TimelineItem]
 ) -> None:
-    nothing = {field: [] for field in ("questions", "events", "statements", "reports", "written")}
+    nothing = {
+        field: [] for field in ("questions", "events", "statements", "reports", "written", "report_targets", "boxes")
+    }
     batch = Collator()([replace(item, record=replace(item.record, **nothing)) for item in items])
     assert not count_items(batch).any()
     reasoner.zero_grad()

@@ -198,3 +198,20 @@ def complete(answers: pd.DataFrame) -> pd.DataFrame:
         if name not in frame:
             frame[name] = np.nan if name in ("value", "confidence") else None
     return frame[ANSWERS.names]
+
+
+def test_reports_and_boxes_come_back(answers: pd.DataFrame, tmp_path: Path) -> None:
+    reports = pd.DataFrame({"sequence_id": ["s0", "s0"], "position": [1, 2], "text": ["Stable.", ""]})
+    boxes = pd.DataFrame(
+        {"finding_id": ["f"], "position": [1], "channel": ["t1"], "x1": [0.0], "y1": [1.5], "x2": [4.0], "y2": [9.0]}
+    )
+    write_predictions(tmp_path / "p", answers, reports=reports, boxes=boxes)
+    found = read_predictions(tmp_path / "p")
+    assert found.reports is not None
+    assert found.boxes is not None
+    pd.testing.assert_frame_equal(found.reports, reports, check_dtype=False)
+    pd.testing.assert_frame_equal(found.boxes, boxes, check_dtype=False)
+    with pytest.raises(InputError, match="one row per sequence_id and position"):
+        write_predictions(tmp_path / "p", answers, reports=reports.assign(position=1))
+    with pytest.raises(InputError, match="x1 ≤ x2"):
+        write_predictions(tmp_path / "p", answers, boxes=boxes.assign(x2=-1.0))

@@ -60,7 +60,9 @@ def feature_key(images: str, fitted: Fitted, backbone: torch.nn.Module) -> str:
         backbone: weights and architecture, by its state dict and its printed form.
     """
     digest = hashlib.blake2b(digest_size=16)
-    transforms = {k: v for k, v in fitted.to_dict().items() if k not in ("tokenizer", "values", "units")}
+    transforms = {
+        k: v for k, v in fitted.to_dict().items() if k not in ("tokenizer", "values", "units", "reports", "boxes")
+    }
     for part in (images, json.dumps(transforms), repr(backbone), f"{np.dtype(_DTYPE)}/1"):
         digest.update(part.encode() + b"\0")
     for name, tensor in sorted(backbone.state_dict().items()):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from temmed.data.batch import TimelineBatch
 from temmed.data.fitted import Fitted
+from temmed.data.report_vocabulary import ReportVocabulary
 from temmed.errors import InputError
 from temmed.models.encodings import encode_named
 from temmed.models.readers.base import Reader, Reading
@@ -29,10 +30,12 @@ class Sizes:
     Attributes:
         dim: of tokens, encoded texts and the features of a question.
         read: of what the reader brings from one image.
+        reports: the vocabulary of reports that are written, if any are.
     """
 
     dim: int
     read: int
+    reports: ReportVocabulary | None = None
 
 
 @dataclass
@@ -93,7 +96,7 @@ class TaskHead(nn.Module, ABC):
         early_weight: instead of ``weight``, if less, in the first quarter of the steps.
     """
 
-    #: Fields of the batch whose encodings it reads, one at least.
+    #: Fields of the batch whose encodings it reads.
     texts: ClassVar[tuple[str, ...]]
     #: What its loss is summed over: one of `temmed.data.batch.COUNTED`.
     items: ClassVar[str]
@@ -142,7 +145,10 @@ def build_heads(config: Mapping[str, Mapping[str, Any]], sizes: Sizes) -> dict[s
     Raises:
         InputError: there is none.
     """
-    heads = {name: instantiate(node, sizes=sizes) for name, node in config.items() if node["weight"] > 0}
+    # Given to `instantiate` itself, a dataclass would reach the head as a configuration.
+    heads = {
+        name: instantiate(node, _partial_=True)(sizes=sizes) for name, node in config.items() if node["weight"] > 0
+    }
     if not heads:
         raise InputError(
             "a task head with a weight above 0", "none", "model.heads", "Set a weight, or choose model/heads=default."
