@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from temmed.data.batch import TimelineBatch
 from temmed.data.collate import Collator
@@ -62,13 +61,11 @@ def make_model(config: dict[str, Any], fitted: Fitted) -> Reasoner:
     return model
 
 
-def outcome(model: nn.Module, batch: TimelineBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def outcome(model: Reasoner, batch: TimelineBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What a model says of what is asked, with its losses; and its gradients."""
     model.zero_grad()
-    inner = model.module if isinstance(model, DistributedDataParallel) else model
-    assert isinstance(inner, Reasoner)
     output = model(batch)
-    losses = inner.losses(output, batch)
+    losses = model.losses(output, batch)
     losses.sum().backward()
     said = {"losses": losses.detach()}
     for name, found in output.items():

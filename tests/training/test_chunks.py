@@ -24,6 +24,7 @@ from temmed.data.fitted import Fitted
 from temmed.errors import InputError
 from temmed.models.chunks import Deferred
 from temmed.models.readers.place_and_moment import PlaceAndMoment
+from temmed.models.reasoner import Reasoner
 
 from .sequences import LENGTH, assert_close, make_batch, make_item, make_model, outcome
 
@@ -154,12 +155,31 @@ def test_memory_is_that_of_a_chunk(model_config: Callable[..., dict[str, Any]], 
     assert chunked < whole / 5
 
 
+class _Loss(nn.Module):
+    """What a training step computes within the wrapper of all processes, but for losses that compare processes."""
+
+    def __init__(self, model: Reasoner) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: TimelineBatch) -> Tensor:
+        output = self.model(batch)
+        heads = {name: head for name, head in self.model.tasks.items() if not head.contrastive}
+        return torch.stack([head.loss(output[name], batch) for name, head in heads.items()]).sum()
+
+
+def _gradients(model: nn.Module, batch: TimelineBatch) -> dict[str, Tensor]:
+    model.zero_grad()
+    model(batch).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+
 def _on_two(rank: int, store: str, config: dict[str, Any], saved: dict[str, Any]) -> dict[str, Tensor]:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
-        model = make_model(config, Fitted.from_dict(saved))
-        _, gradients = outcome(DistributedDataParallel(model, find_unused_parameters=True), _share(rank))
+        model = _Loss(make_model(config, Fitted.from_dict(saved)))
+        gradients = _gradients(DistributedDataParallel(model, find_unused_parameters=True), _share(rank))
     finally:
         dist.destroy_process_group()
     return {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
@@ -175,11 +195,11 @@ def test_two_processes_get_the_mean_gradient(
     model_config: Callable[..., dict[str, Any]], fitted: Fitted, tmp_path: Path
 ) -> None:
     config = model_config("memory_fusion")
-    model = make_model(config, fitted)
-    alone = [outcome(model, _share(rank))[1] for rank in range(2)]
+    model = _Loss(make_model(config, fitted))
+    alone = [_gradients(model, _share(rank)) for rank in range(2)]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         arguments = (str(tmp_path / "store"), config | {"chunk": 2}, fitted.to_dict())
         found = [job.result() for job in [pool.submit(_on_two, rank, *arguments) for rank in range(2)]]
-    expected = {name: sum(g[name] for g in alone) / 2 for name in alone[0]}  # type: ignore[misc]  # tensors
+    expected = {name: (alone[0][name] + alone[1][name]) / 2 for name in alone[0]}
     for gradients in found:
         assert_close(expected, gradients, 1e-5)
