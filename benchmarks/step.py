@@ -48,11 +48,12 @@ class Step:
         reasoner = self.module.reasoner
         with torch.no_grad():
             self.tokens = [reasoner.encode_images(batch) for batch in self.batches]
-            self.memories = [reasoner.remember(*both) for both in zip(self.batches, self.tokens, strict=True)]
+            self.memories = [reasoner.remember(*both)[0] for both in zip(self.batches, self.tokens, strict=True)]
 
     def whole(self) -> float:
         """Seconds of an epoch."""
-        return epoch_seconds(self.module, train_dataloaders=torch.utils.data.DataLoader(self.batches, batch_size=None))
+        batches: Any = self.batches
+        return epoch_seconds(self.module, train_dataloaders=torch.utils.data.DataLoader(batches, batch_size=None))
 
     def parts(self) -> float:
         """Seconds of all parts, one after the other."""
@@ -71,7 +72,7 @@ class Step:
             made.backward(torch.ones_like(made))
             clock = _note(found, "backbone", clock)
             leaf = tokens.clone().requires_grad_()
-            values = reasoner.remember(batch, leaf).values
+            values = reasoner.remember(batch, leaf)[0].values
             if values.requires_grad:
                 values.backward(torch.ones_like(values))
             clock = _note(found, "head", clock)
@@ -96,7 +97,7 @@ def _tasks(module: TimelineModule, batch: TimelineBatch, tokens: Tensor, memory:
     given = replace(memory, values=memory.values.clone().requires_grad_())
     with (
         patch.object(reasoner, "encode_images", return_value=tokens.clone().requires_grad_()),
-        patch.object(reasoner, "remember", return_value=given),
+        patch.object(reasoner, "remember", return_value=(given, {})),
     ):
         said = reasoner(batch)
     sums = reasoner.losses(said, batch)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 
 from temmed.data.datamodule import TimelineDataModule
 from temmed.errors import InputError
