@@ -31,7 +31,7 @@ OVERRIDES = [
     "model.backbone.name=efficientnet_lite0",
     "model.backbone.stage=4",
     "model.backbone.grid=1",
-    "model.backbone.freeze=true",
+    "model.backbone.train=none",
 ]
 
 

@@ -450,12 +450,12 @@ def store_features(module: TimelineModule, timeline: Timeline, settings: DataSet
         InputError: the backbone is not frozen, or images cannot be read.
     """
     backbone = module.reasoner.backbone
-    if any(parameter.requires_grad for parameter in backbone.parameters()):
+    if learning := sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad):
         raise InputError(
             "a frozen backbone",
-            "model.backbone.freeze=false",
+            f"one that learns {learning:,} parameters",
             "data.cache_features",
-            "Add model.backbone.freeze=true, or leave data.cache_features out.",
+            "Add model.backbone.train=none, or leave data.cache_features out.",
         )
 
     def encode(images: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ def epochs(number: int, rate: str = "2e-3") -> tuple[str, ...]:
 ENCODER = ("model=static", *epochs(6, rate="3e-3"))
 #: What the others share; the checkpoint of the static run of the same seed is added.
 FROZEN = (
-    "model.backbone.freeze=true",
+    "model.backbone.train=none",
     "model.start_parts=[backbone,project,place,text,reader,heads]",
     "model.heads.value.early_weight=null",  # they start from a model that reads
     "data.cache_features=true",

@@ -127,7 +127,7 @@ def _check_rule(value: Any, rule: Rule, where: str) -> None:
         refuse(f"more than {rule.above:g}")
     if rule.below is not None and not value < rule.below:
         refuse(f"less than {rule.below:g}")
-    if rule.pattern and not re.fullmatch(rule.pattern, value):
+    if rule.pattern and not (isinstance(value, str) and re.fullmatch(rule.pattern, value)):
         refuse(rule.meaning)
     if rule.shares and (
         len(value) != rule.shares or min(value) <= 0 or not math.isclose(math.fsum(value), 1.0, abs_tol=1e-6)

@@ -203,6 +203,7 @@ class EvaluateConfig:
 
 #: Rules for values inside ``_target_`` nodes, whose types are the business of the class.
 TARGET_RULES: dict[str, Rule] = {
+    "model.backbone.train": Rule(pattern=r"full|none|lora|last-[1-9]\d*", meaning="full, none, lora or last-N"),
     "model.text.heads": Rule(minimum=1, divides="model.dim"),
     "model.temporal.heads": Rule(minimum=1, divides="model.dim"),
     "model.temporal.layers": Rule(minimum=1),

@@ -13,6 +13,7 @@ from temmed.data.fitted import Fitted
 from temmed.data.pixels import Finish
 from temmed.data.tokenizer import TextTokenizer
 from temmed.errors import InputError
+from temmed.models.adaptation import fix_unused
 from temmed.models.heads.base import Sizes, build_heads
 from temmed.models.reasoner import Reasoner
 
@@ -31,6 +32,8 @@ def _places(backbone: nn.Module, fitted: Fitted, size: Sequence[int]) -> int:
     try:
         with torch.inference_mode():
             return int(backbone.eval()(torch.zeros(1, len(fitted.channels), *size)).shape[1])
+    except InputError:
+        raise
     except (AssertionError, RuntimeError, ValueError) as error:
         remedy = "Set data.size to the size it was made for"
         raise InputError(
@@ -74,8 +77,9 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         InputError: the backbone does not take the images, or not every size if each sequence keeps its own; or no task
             head has a weight.
     """
-    backbone = instantiate(model["backbone"], in_channels=len(fitted.channels))
+    backbone = instantiate(model["backbone"], in_channels=len(fitted.channels), _convert_="all")
     places = _places(backbone, fitted, fitted.spatial)
+    fix_unused(backbone, torch.zeros(1, len(fitted.channels), *fitted.spatial))
     if fitted.native:
         *before, rows, columns = fitted.spatial
         other = (*before, rows + 32, columns + 64)

@@ -190,7 +190,6 @@ def load_module(path: str | Path) -> TimelineModule:
     saved = content["hyper_parameters"]
     model = dict(saved["model"])
     # The checkpoint holds all weights: nothing is to be fetched.
-    model["backbone"] = {**model["backbone"], "pretrained": False, "weights": None}
     if "pretrained" in model["text"]:
         model["text"] = {**model["text"], "pretrained": False}
     module = TimelineModule(model, saved["fitted"], saved["provenance"])

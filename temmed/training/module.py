@@ -57,13 +57,15 @@ class TimelineModule(pl.LightningModule):
         scheduler: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(
-            {"format": FORMAT, "model": dict(model), "fitted": dict(fitted), "provenance": dict(provenance)}
-        )
         self.fitted = Fitted.from_dict(dict(fitted))
         #: Whether predictions tell where the model looked, which takes as long again.
         self.explain = False
         self.reasoner = build_reasoner(model, self.fitted)
+        # The checkpoint holds all weights: nothing is to be fetched for the backbone again.
+        model = {**model, "backbone": {**model["backbone"], **getattr(self.reasoner.backbone, "rebuild", {})}}
+        self.save_hyperparameters(
+            {"format": FORMAT, "model": model, "fitted": dict(fitted), "provenance": dict(provenance)}
+        )
         self._optimizer, self._scheduler = optimizer, scheduler
         heads = self.reasoner.tasks
         self.tasks = tuple(heads)

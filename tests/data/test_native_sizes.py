@@ -68,7 +68,7 @@ def test_the_model_says_the_same_in_a_batch_and_alone(
         said.append({})
         with torch.no_grad():
             for batch in data.loader("train"):
-                values = model(batch).values[:, 0].tolist()
+                values = model(batch)["value"][:, 0].tolist()
                 said[-1] |= dict(zip(batch.sequence_ids, values, strict=True))
     assert said[0] == pytest.approx(said[1], abs=1e-5)
     assert len(set(said[0].values())) == len(SHAPES)

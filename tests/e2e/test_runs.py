@@ -169,7 +169,7 @@ def test_a_part_of_another_run_is_taken_over(finished: Outcome, start: Start) ->
     import torch
 
     checkpoint = finished.run / "checkpoints" / "best.ckpt"
-    run = start("model=static", f"model.start_from={checkpoint}", "model.backbone.freeze=true", "test=false").run
+    run = start("model=static", f"model.start_from={checkpoint}", "model.backbone.train=none", "test=false").run
     before, after = (
         torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, run / "checkpoints/last.ckpt")
     )
@@ -179,7 +179,7 @@ def test_a_part_of_another_run_is_taken_over(finished: Outcome, start: Start) ->
 
 
 def test_features_of_a_frozen_backbone_are_kept_and_give_the_same(start: Start, place: Path) -> None:
-    frozen = ("model.backbone.freeze=true", "data.position_dropout=0")
+    frozen = ("model.backbone.train=none", "data.position_dropout=0")
     pixels, features = start(*frozen), start(*frozen, "data.cache_features=true")
     assert list((place / "data_cache" / "features").glob("*/entry.json"))
     # The features are kept in half precision.
@@ -187,5 +187,6 @@ def test_features_of_a_frozen_backbone_are_kept_and_give_the_same(start: Start, 
         assert features.metrics()[name]["value"] == pytest.approx(pixels.metrics()[name]["value"], abs=0.1)
 
 
-def test_features_of_a_backbone_that_learns_are_refused(start: Start) -> None:
-    start("data.cache_features=true").refused("model.backbone.freeze=true")
+@pytest.mark.parametrize("train", ["full", "last-1", "lora"])
+def test_features_of_a_backbone_that_learns_are_refused(start: Start, train: str) -> None:
+    start("data.cache_features=true", f"model.backbone.train={train}").refused("model.backbone.train=none")

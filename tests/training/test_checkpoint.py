@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import timm
 import torch
 from torch.utils.data import DataLoader
 
@@ -48,6 +50,20 @@ def test_loaded_model_says_the_same(
         expected, found = make_module(seed=1).eval()(batch), loaded(batch)
     assert torch.equal(expected["answer"], found["answer"])
     assert torch.equal(expected["event"], found["event"])
+
+
+def test_a_pretrained_backbone_is_loaded_without_what_it_came_from(
+    fitted: Fitted, model_config: Callable[..., dict[str, Any]], trainer: pl.Trainer, tmp_path: Path
+) -> None:
+    weights, path = tmp_path / "weights.pth", tmp_path / "best.ckpt"
+    torch.save(timm.create_model("test_resnet").state_dict(), weights)
+    model = model_config()
+    model["backbone"] |= {"name": "test_resnet", "weights": str(weights), "train": "lora"}
+    trainer.strategy.connect(TimelineModule(model, fitted.to_dict(), {}))
+    trainer.save_checkpoint(path)
+    weights.unlink()
+    state = read_checkpoint(path)["state_dict"]
+    assert all(torch.equal(value, state[name]) for name, value in load_module(path).state_dict().items())
 
 
 def test_loaded_model_gives_the_same_tables(

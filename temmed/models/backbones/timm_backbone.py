@@ -1,47 +1,48 @@
-"""Any timm model as an image encoder that yields a grid of tokens."""
+"""Any timm model as an image encoder: convolutional networks and transformers (Wightman 2019).
+
+The model is cut at one of its feature maps; class and register tokens of transformers are dropped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import timm
 import torch
-from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
-from torch import Tensor, nn
+from timm.models import parse_model_name
+from torch import Tensor
 
 from temmed.errors import InputError
+from temmed.models.backbones.base import Backbone, Norm, Slices
+from temmed.models.weights import fetching, load_into, read_weights
+
+_NAME = "model.backbone.name"
 
 
-def _without_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace BatchNorm by GroupNorm, whose output for one image does not depend on the others of the batch."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            groups = next(g for g in (8, 4, 2, 1) if child.num_features % g == 0)
-            norm: nn.Module = nn.GroupNorm(groups, child.num_features)
-            if isinstance(child, BatchNormAct2d):
-                norm = nn.Sequential(norm, child.drop, child.act)
-            setattr(module, name, norm)
-        else:
-            _without_batch_norm(child)
-    return module
-
-
-class TimmBackbone(nn.Module):
-    """A timm feature extractor (Wightman 2019) cut at one stage.
-
-    Volumes are read slice by slice and averaged (2.5D).
+class TimmBackbone(Backbone):
+    """A timm model cut at one stage.
 
     Args:
-        name: a timm model with ``features_only`` support.
-        in_channels: image channels.
-        stage: which of the model's feature maps to take.
+        name: of ``timm.list_models()``, perhaps with a tag; or ``hf-hub:OWNER/NAME``, ``local-dir:PATH``.
+        in_channels: image channels. Weights for another number are fitted to it, by timm or
+            `temmed.models.weights.fit_channels`.
+        stage: which of the model's feature maps to take, −1 the last.
         grid: tokens along each side, by average pooling; ``None`` keeps the map as it is.
-        pretrained: load the hub's weights.
-        weights: a file with the model's own state dict (``.pth`` or ``.safetensors``) instead.
-        freeze: whether to keep the parameters fixed.
+        slices: of a volume: ``mean`` or ``keep``, see `Backbone`.
+        pretrained: load the weights that timm knows for the name.
+        weights: other weights instead, see `temmed.models.weights.locate`.
+        weights_sha256: the digest that their file must have.
+        weights_prefix: of the names of those tensors in the file that are the model's.
+        weights_match: ``names`` or ``order``, see `temmed.models.weights.load_into`.
+        batch_norm: ``frozen`` or ``group``; by default frozen if weights are loaded.
+        train: ``full``, ``none``, ``last-N`` or ``lora``.
+        lora: arguments of ``peft.LoraConfig``.
+        checkpointing: compute activations again in the backward pass, by timm's own switch, to save memory.
         options: further arguments of ``timm.create_model``.
+
+    Raises:
+        InputError: there is no such model, stage or file, or weights cannot be had.
     """
 
     def __init__(
@@ -49,57 +50,90 @@ class TimmBackbone(nn.Module):
         name: str,
         in_channels: int,
         stage: int = 1,
-        grid: int | None = 8,
+        grid: int | Sequence[int] | None = 8,
+        slices: Slices = "mean",
         pretrained: bool = False,
         weights: str | None = None,
-        freeze: bool = False,
+        weights_sha256: str | None = None,
+        weights_prefix: str = "",
+        weights_match: Literal["names", "order"] = "names",
+        batch_norm: Norm | None = None,
+        train: str = "full",
+        lora: Mapping[str, Any] | None = None,
+        checkpointing: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        if not timm.is_model(name):
-            near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-            raise InputError(
-                "the name of a timm model", repr(name), "model.backbone.name", f"Near it: {', '.join(near) or 'none'}."
-            )
-        self.freeze = freeze
-        checkpoint = {} if weights is None else {"checkpoint_path": str(Path(weights).expanduser())}
-        model = timm.create_model(
-            name,
-            pretrained=pretrained,
-            in_chans=in_channels,
-            features_only=True,
-            out_indices=(stage,),
-            **checkpoint,
-            **dict(options or {}),
+        network = _created(name, in_channels, pretrained and weights is None, options or {})
+        dim, kept = _cut(network, stage, name)
+        if weights is not None:
+            load_into(network, read_weights(weights, weights_sha256, weights_prefix), weights_match)
+        if checkpointing:
+            network.set_grad_checkpointing(True)
+        super().__init__(
+            network.to(memory_format=torch.channels_last),
+            dim,
+            spatial_dims=2,
+            grid=grid,
+            slices=slices,
+            batch_norm=batch_norm or ("frozen" if pretrained or weights else "group"),
+            train=train,
+            lora=lora,
+            rebuild={"pretrained": False, **_rebuild(name, network, options or {})},
         )
-        if pretrained or weights:
-            self.model = freeze_batch_norm_2d(model)
-        else:
-            self.model = _without_batch_norm(model)
-        self.model = self.model.to(memory_format=torch.channels_last)
-        self.pool = nn.Identity() if grid is None else nn.AdaptiveAvgPool2d(grid)
-        self.dim: int = self.model.feature_info.channels()[0]
-        if freeze:
-            self.requires_grad_(False)
+        self.kept = kept
 
-    def train(self, mode: bool = True) -> TimmBackbone:
-        """A frozen backbone stays in evaluation mode."""
-        return super().train(mode and not self.freeze)
+    def maps(self, images: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` → the stage's feature map ``(N, dim, h, w)``."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        found: Tensor = self.network.forward_intermediates(images, indices=self.kept, intermediates_only=True)[0]
+        return found
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode images.
 
-        Args:
-            images: ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+def _created(name: str, channels: int, pretrained: bool, options: Mapping[str, Any]) -> Any:
+    """The whole model.
 
-        Returns:
-            ``(N, K, dim)``: tokens in row-major order of the grid.
-        """
-        depth = images.shape[2] if images.ndim == 5 else 1
-        if images.ndim == 5:
-            images = images.transpose(1, 2).flatten(0, 1)
-        features = self.model(images.contiguous(memory_format=torch.channels_last))[0]
-        if features.shape[1] != self.dim:  # some models keep channels last
-            features = features.permute(0, 3, 1, 2)
-        tokens = self.pool(features).flatten(2).transpose(1, 2)
-        return tokens.unflatten(0, (-1, depth)).mean(dim=1) if depth > 1 else tokens
+    Raises:
+        InputError: there is none of this name, its weights cannot be had, or it does not take the options.
+    """
+    try:
+        source, model = parse_model_name(name)
+    except ValueError as error:
+        raise InputError("the name of a timm model", repr(name), _NAME, str(error)) from error
+    repository = model
+    if source is None:
+        if not timm.is_model(model):
+            near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+            remedy = f"Near it: {', '.join(near) or 'none'}."
+            raise InputError("the name of a timm model", repr(name), _NAME, remedy)
+        repository = timm.get_pretrained_cfg(model).hf_hub_id or model
+    try:
+        with fetching(repository, _NAME):
+            return timm.create_model(name, pretrained=pretrained, in_chans=channels, **options)
+    except (RuntimeError, TypeError) as error:
+        remedy = "Correct model.backbone.options or model.backbone.pretrained."
+        raise InputError("a timm model", str(error).splitlines()[0], _NAME, remedy) from error
+
+
+def _cut(network: Any, stage: int, name: str) -> tuple[int, list[int]]:
+    """Drop what follows a stage. Returns the channels of its map, and its index in what is left.
+
+    Raises:
+        InputError: the model gives no maps, or fewer.
+    """
+    if not hasattr(network, "prune_intermediate_layers"):
+        raise InputError("a timm model that gives feature maps", repr(name), _NAME, "Choose another model.")
+    count = len(network.feature_info)
+    if not -count <= stage < count:
+        raise InputError(f"a stage from 0 to {count - 1}, or −1", str(stage), "model.backbone.stage", "Set it so.")
+    dim = int(network.feature_info[stage]["num_chs"])
+    return dim, network.prune_intermediate_layers([stage], prune_norm=True)
+
+
+def _rebuild(name: str, network: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and options that need no file and no hub."""
+    if parse_model_name(name)[0] is None:
+        return {}
+    found = network.pretrained_cfg
+    size = {"img_size": list(found["input_size"][-2:])} if found.get("fixed_input_size") else {}
+    saved = {key: value for key, value in network.pretrained_model_args.items() if key != "in_chans"}
+    return {"name": found["architecture"], "options": {**size, **saved, **options}}
