@@ -56,7 +56,7 @@ def _ids(tokenizer: PretrainedTokenizer, texts: list[str], length: int = 16) -> 
     return ids
 
 
-@pytest.mark.parametrize("train", ["none", "full"])
+@pytest.mark.parametrize("train", ["none", "full", "lora"])
 def test_padding_and_company_change_nothing(folder: str, train: str) -> None:
     encoder, tokenizer = _build(folder, train=train)
     together = encoder(_ids(tokenizer, _TEXTS))
@@ -125,6 +125,22 @@ def test_training_all_reaches_every_parameter(folder: str) -> None:
     encoder.train()
     (encoder(_ids(tokenizer, _TEXTS)) * torch.randn(_DIM)).sum().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("train", ["last-1", "lora"])
+def test_training_a_part_reaches_that_part_alone(folder: str, train: str) -> None:
+    encoder, tokenizer = _build(folder, train=train)
+    encoder.train()(_ids(tokenizer, _TEXTS)).square().sum().backward()
+    parameters = dict(encoder.model.named_parameters())
+    learning = {name for name, parameter in parameters.items() if parameter.requires_grad}
+    assert 0 < len(learning) < len(parameters)
+    assert {name for name, parameter in parameters.items() if parameter.grad is not None} == learning
+    assert all(("lora_" in name) == (train == "lora") for name in learning)
+
+
+def test_an_unknown_way_of_training_is_refused(bert: str) -> None:
+    with pytest.raises(InputError, match=r"model\.text\.train"):
+        _build(bert, train="first-1")
 
 
 def test_ids_are_those_of_the_library_moved_by_one(bert: str) -> None:

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from temmed.data.pretrained_tokenizer import SHIFTED, PretrainedTokenizer
 from temmed.errors import InputError
+from temmed.models.adaptation import adapt, settle
 from temmed.models.text.distinct import distinct
 
 Pooling = Literal["mean", "first", "last"]
@@ -33,13 +34,14 @@ class HuggingFaceText(nn.Module):
         dim: size of the output.
         name: of a model on the hub, or its folder.
         pooling: ``mean`` of the tokens; the ``first``, as of BERT; or the ``last``, as of CLIP.
-        train: ``none`` of the encoder, or all of it (``full``).
+        train: what learns: ``full``, ``none``, ``last-N`` (blocks) or ``lora``; see `adapt`.
         max_length: longest text in tokens; a longer one is cut.
         pretrained: load the weights of ``name``.
         architecture: what its ``config.json`` says; read from ``name`` by default, and kept with the checkpoint.
+        lora: arguments of ``peft.LoraConfig``.
 
     Raises:
-        InputError: the model is not to be had, or does not fit the tokenizer.
+        InputError: the model is not to be had, does not fit the tokenizer, or cannot be trained in this way.
     """
 
     def __init__(
@@ -48,10 +50,11 @@ class HuggingFaceText(nn.Module):
         dim: int,
         name: str,
         pooling: Pooling = "mean",
-        train: Literal["none", "full"] = "none",
+        train: str = "none",
         max_length: int = 128,
         pretrained: bool = True,
         architecture: Mapping[str, Any] | None = None,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.pooling, self.frozen = dim, pooling, train == "none"
@@ -71,9 +74,10 @@ class HuggingFaceText(nn.Module):
             nn.Linear(dim, dim),
             nn.LayerNorm(dim),
         )
+        adapt(self.model, train, lora, "model.text")
+        settle(self.model)
         self._known: dict[bytes, Tensor] = {}
         if self.frozen:
-            self.model.requires_grad_(False).eval()
             self.register_load_state_dict_post_hook(lambda module, keys: module._known.clear())
 
     @staticmethod
@@ -94,10 +98,9 @@ class HuggingFaceText(nn.Module):
         return {**options, "architecture": architecture}, PretrainedTokenizer.of(name, tokenizer, longest)
 
     def train(self, mode: bool = True) -> HuggingFaceText:
-        """A frozen encoder stays in evaluation mode."""
+        """What does not learn stays in evaluation mode."""
         super().train(mode)
-        if self.frozen:
-            self.model.eval()
+        settle(self.model)
         return self
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
