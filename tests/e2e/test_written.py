@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def test_reports_are_written_and_written_again(start: Start, dataset: Path) -> N
     outcome = start("model/heads=report", "data.reports=past", *SMALL, "model.heads.report.beams=2")
     written = read_predictions(outcome.run / "predictions" / "test").reports
     timeline = Timeline.open(dataset)
-    split = load_split(dataset, next((dataset / "splits").glob("*.csv")).stem, timeline)
+    used = json.loads((outcome.run / "run.json").read_text(encoding="utf-8"))["split"]["path"]
+    split = load_split(dataset, Path(used).stem, timeline)
     reports = timeline.table("reports").merge(split.sequences("test")[["sequence_id"]])
     assert written is not None
     expected = set(zip(reports["sequence_id"], reports["position"], strict=True))

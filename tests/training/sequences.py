@@ -18,6 +18,8 @@ from temmed.models.build import build_reasoner
 from temmed.models.reasoner import Reasoner
 
 LENGTH = 9
+#: Task heads that take all images at once.
+AT_ONCE = ("report", "box")
 
 
 def make_item(number: int, length: int, asked_from: int = 0) -> TimelineItem:
@@ -51,9 +53,9 @@ def make_batch(asked_from: int = 0) -> TimelineBatch:
 
 
 def make_model(config: dict[str, Any], fitted: Fitted) -> Reasoner:
-    """With every task head there is."""
+    """With every task head that can read in chunks."""
     torch.manual_seed(0)
-    heads = {name: {**head, "weight": 1.0} for name, head in config["heads"].items()}
+    heads = {name: {**head, "weight": float(name not in AT_ONCE)} for name, head in config["heads"].items()}
     model = build_reasoner(config | {"heads": heads}, fitted)
     with torch.no_grad():
         for parameter in model.parameters():  # zeros hide mistakes

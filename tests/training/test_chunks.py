@@ -137,7 +137,7 @@ def _peaks(config: dict[str, Any], saved: dict[str, Any]) -> list[int]:
     """Bytes that a training step on 2,000 frames adds to this process at the most: in chunks, then whole."""
     torch.set_num_threads(1)
     fitted = Fitted.from_dict(saved)
-    batch = Collator("past")([make_item(0, 2000, 1900)])
+    batch = Collator("past")([make_item(n, 2000, 1900) for n in range(4)])
     model = make_model(config, fitted)
     outcome(model, make_batch())  # what is there once, whatever the length
     peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]

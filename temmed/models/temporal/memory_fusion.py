@@ -113,6 +113,8 @@ class MemoryFusion(TemporalHead):
         nn.init.constant_(self.gate.bias, 2.0)
         start.at_zero(self.fuse)
 
+    # What is merged decides the shapes of each block, which torch.compile cannot follow.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.read`."""
         tokens = (chunk.tokens + self.time(chunk.times)).transpose(1, 2)
