@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -26,6 +25,7 @@ from temmed.models.chunks import Deferred
 from temmed.models.readers.place_and_moment import PlaceAndMoment
 from temmed.models.reasoner import Reasoner
 
+from ..memory import peak_bytes
 from .sequences import LENGTH, assert_close, make_batch, make_item, make_model, outcome
 
 HEADS, READERS = (
@@ -140,11 +140,11 @@ def _peaks(config: dict[str, Any], saved: dict[str, Any]) -> list[int]:
     batch = Collator("past")([make_item(n, 2000, 1900) for n in range(4)])
     model = make_model(config, fitted)
     outcome(model, make_batch())  # what is there once, whatever the length
-    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+    peaks = [peak_bytes()]
     for model.chunk in (50, None):
         outcome(model, batch)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    return [1024 * (peak - peaks[0]) for peak in peaks[1:]]
+        peaks.append(peak_bytes())
+    return [peak - peaks[0] for peak in peaks[1:]]
 
 
 @pytest.mark.slow
