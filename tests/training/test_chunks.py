@@ -152,7 +152,8 @@ def test_memory_is_that_of_a_chunk(model_config: Callable[..., dict[str, Any]], 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         chunked, whole = pool.submit(_peaks, model_config("mean_pool"), fitted.to_dict()).result()
     print(f"chunked {chunked / 2**20:.0f} MB, whole {whole / 2**20:.0f} MB")
-    assert chunked < whole / 5
+    # What is said of every position (events, sizes) and the frames themselves are there in both.
+    assert 0 < chunked < whole / 3
 
 
 class _Loss(nn.Module):
