@@ -24,7 +24,7 @@ BAR = 30.0
 OVERRIDES = [
     "data=ultrasound",
     "data.size=128",
-    "data.batch_size=4",
+    "data.batch_size=16",
     "data.max_questions=8",
     "model=static",
     "model/temporal=mean_pool",
@@ -38,7 +38,7 @@ OVERRIDES = [
 def main() -> int:
     """Measure, print, write JSON; 1 if the bar is missed."""
     arguments = parser(__doc__, "frozen_features")
-    arguments.add_argument("--patients", type=int, default=40, help="loops (default 40)")
+    arguments.add_argument("--patients", type=int, default=80, help="loops (default 80)")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, without_noise(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
