@@ -20,6 +20,14 @@ from pathlib import Path
 from temmed.processes import processors
 
 _ROOT = Path(__file__).resolve().parents[1]
+#: What models share that start from the encoder of another run, kept frozen; `model.start_from` is to be added.
+FROZEN = (
+    "model.backbone.train=none",
+    "model.start_parts=[backbone,project,place,text,reader,heads]",
+    "model.heads.value.early_weight=null",  # they start from a model that reads
+    "data.cache_features=true",
+    "data.batch_size=16",
+)
 
 
 def epochs(number: int, rate: str = "2e-3") -> tuple[str, ...]:

@@ -18,19 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are no part of the installed package
 
-from experiments.runner import Job, TrainingError, compare, epochs, train_all
+from experiments.runner import FROZEN, Job, TrainingError, compare, epochs, train_all
 from temmed.processes import processors
 
 #: Overrides of `train.py` for the model that trains the encoder.
 ENCODER = ("model=static", *epochs(6, rate="3e-3"))
-#: What the others share; the checkpoint of the static run of the same seed is added.
-FROZEN = (
-    "model.backbone.train=none",
-    "model.start_parts=[backbone,project,place,text,reader,heads]",
-    "model.heads.value.early_weight=null",  # they start from a model that reads
-    "data.cache_features=true",
-    "data.batch_size=16",
-)
 OTHERS: dict[str, tuple[str, ...]] = {
     "memory_fusion": ("model=memory_fusion", *epochs(5)),
     "temporal_transformer": ("model=temporal_transformer", *epochs(5)),

@@ -40,6 +40,7 @@ def test_a_run_folder_is_complete(finished: Outcome, dataset: Path) -> None:
     assert {"name", "model", "temporal", "inputs", "seed", "versions", "hardware", "created"} <= set(record)
     assert record["n_parameters"] > 0
     assert record["train_seconds"] > 0
+    assert record["train_processor_seconds"] > 0
     config = OmegaConf.load(run / "config.yaml")
     assert (config.data.patients, config.seed, config.paths.run) == (24, 0, str(run))
     assert (run / "checkpoints" / "best.ckpt").is_file()

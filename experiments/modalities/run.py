@@ -1,0 +1,113 @@
+"""Every temporal head and the probes on synthetic MRI, CT and ultrasound, with one budget; `measure` on MRI.
+
+For each set and seed the static model is trained from pixels; all others start from its image encoder, kept frozen, and
+are trained for the same number of epochs with the same rate, as in `experiments/baselines`. Then the rows are compared,
+and every model is compared with memory_fusion where what was asked lies 17 steps or more back.
+
+Every line printed as `$ python train.py …` can be run by itself. A run that is finished is not trained again, so the
+command can be stopped and started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are no part of the installed package
+
+from experiments.modalities.horizons import write_horizons
+from experiments.runner import FROZEN, Job, TrainingError, compare, epochs, train_all
+from temmed.processes import processors
+
+#: The sets: what all rows share, and what trains the encoder.
+SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "mri": (("data=mri", "data.patients=1600"), epochs(10, rate="3e-3")),
+    "ct": (("data=ct", "data.patients=1600"), epochs(10, rate="3e-3")),
+    "ultrasound": (("data=ultrasound",), (*epochs(10, rate="3e-3"), "data.batch_size=4")),
+}
+HEADS = (
+    "mean_pool",
+    "difference",
+    "temporal_conv",
+    "gru",
+    "lstm",
+    "ssm",
+    "temporal_transformer",
+    "windowed_transformer",
+    "memory_tokens",
+    "memory_fusion",
+)
+PROBES = ("probe_text", "probe_asked_image", "probe_prior_image")
+ROWS = ("static", "measure", *HEADS, *PROBES)
+#: Sets of whose places and looks of findings `measure` has an atlas.
+MEASURED = ("mri",)
+#: Whom the others are compared with.
+REFERENCE = "memory_fusion"
+#: What follows the encoder, at the same rate for all.
+FOLLOWING = epochs(6)
+
+
+def plan(dataset: str, rows: Sequence[str], seed: int, out: Path, overrides: Sequence[str]) -> tuple[Job, list[Job]]:
+    """The training of the encoder of a set and seed, and those that start from it."""
+    shared, encoder = SETS[dataset]
+
+    def job(row: str, *own: str) -> Job:
+        return Job(row, seed, (*own, *shared, *overrides), out / dataset / row / f"seed{seed}")
+
+    first = job("static", "model=static", *encoder)
+    frozen = (*FOLLOWING, *FROZEN, f"model.start_from={first.folder}/checkpoints/best.ckpt")
+    models = {row: (f"model={row}",) for row in HEADS} | {
+        row: (f"model={REFERENCE}", f"experiment={row}") for row in PROBES
+    }
+    return first, [job(row, *own, *frozen) for row, own in models.items() if row in rows]
+
+
+def measured(dataset: str, out: Path, overrides: Sequence[str]) -> Job:
+    """The row that learns nothing, and so has one seed."""
+    return Job("measure", 0, ("model=measure", *SETS[dataset][0], *overrides), out / dataset / "measure" / "seed0")
+
+
+def main() -> int:
+    """Run the experiment; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS), help="all by default")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="all by default; static is always there")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the training (default: 0 1 2)")
+    parser.add_argument("--out", type=Path, default=Path("runs/modalities"), help="folder of the runs and the pages")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=processors(),
+        help="trainings at a time (default: one per processor; use 1 on a GPU)",
+    )
+    parser.add_argument("overrides", nargs="*", help="further overrides for every run, for instance data.patients=200")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    code = 0
+    try:
+        for dataset in options.sets:
+            plans = [plan(dataset, options.rows, seed, options.out, options.overrides) for seed in options.seeds]
+            jobs = [encoder for encoder, _ in plans]
+            train_all(jobs[:1], 1)  # it makes the set
+            train_all(jobs[1:], options.jobs)
+            others = [job for _, following in plans for job in following]
+            if "measure" in options.rows and dataset in MEASURED:
+                others.append(measured(dataset, options.out, options.overrides))
+            train_all(others, options.jobs)
+            place = options.out / dataset / "comparison"
+            code = compare([*jobs, *others], place) or code
+            write_horizons([job.folder for job in (*jobs, *others)], REFERENCE, place / "horizons.md")
+    except TrainingError as failed:
+        return failed.code
+    except KeyboardInterrupt:
+        print("interrupted; start again to go on", file=sys.stderr)
+        return 130
+    print(f"\nAll in {(time.perf_counter() - started) / 60:.1f} minutes.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
