@@ -11,7 +11,7 @@ sequences, so the loss does not depend on where they are cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
@@ -21,49 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from temmed.data.batch import TimelineBatch
 from temmed.errors import InputError
 from temmed.models.heads.base import Encoded
-from temmed.models.readers.base import Reader, Reading
+from temmed.models.readers.base import POINTERS, Asked, Reader, Reading, Shown
 from temmed.models.temporal.base import State, TemporalMemory
 
 #: Reads the next positions of sequences: (batch, state) → tokens after the reader's norm, memory, state.
 ReadImages = Callable[[TimelineBatch, State | None], tuple[Tensor, TemporalMemory, State]]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a task head asks of images and memory.
-
-    Attributes:
-        prompts: ``(B, Q, D)``.
-        asked_at: ``(B, Q)`` long, positions counted from the start of the sequences.
-        reports: a memory of one place; ``None`` if none is read.
-        named: the moments that the prompts name, ``(B, Q, NAMED, MOMENT_SIZE)``.
-        pointing: whether pointers are wanted.
-    """
-
-    prompts: Tensor
-    asked_at: Tensor
-    reports: TemporalMemory | None
-    named: Tensor | None
-    pointing: bool
-
-    def between(self, start: int, stop: int) -> tuple[Asked, Tensor, tuple[Tensor, Tensor]]:
-        """What is asked at some positions, padded to the most of one sequence.
-
-        Returns:
-            It; ``(B, q)`` bool, which of it is no padding; and where that stood: the sequences and questions.
-        """
-        inside = (start <= self.asked_at) & (self.asked_at < stop)
-        most = int(inside.sum(dim=1).max()) if inside.numel() else 0
-        index = torch.argsort(~inside, dim=1, stable=True)[:, :most]
-        rows = torch.arange(len(index), device=index.device).unsqueeze(1)
-        mask = inside.gather(1, index)
-        part = replace(
-            self,
-            prompts=self.prompts[rows, index],
-            asked_at=self.asked_at[rows, index].clamp(start, stop - 1),
-            named=None if self.named is None else self.named[rows, index],
-        )
-        return part, mask, (rows.expand_as(index)[mask], index[mask])
 
 
 class Deferred(Encoded):
@@ -103,14 +65,13 @@ class Deferred(Encoded):
             )
         raise AttributeError(name)
 
-    def _read(
-        self, prompts: Tensor, asked_at: Tensor, reports: TemporalMemory | None, named: Tensor | None, pointing: bool
-    ) -> Reading:
+    def _read(self, asked: Asked) -> Reading:
         if self._readings is not None:
             return self._readings.pop(0)
-        self.asked.append(Asked(prompts, asked_at, reports, named, pointing))
-        pointers = prompts.new_zeros(*prompts.shape[:2], 2, self.batch.mask.shape[1]) if pointing else None
-        return Reading(torch.zeros_like(prompts), pointers)
+        self.asked.append(asked)
+        nothing = torch.zeros_like(asked.prompts)
+        shape = (*nothing.shape[:2], POINTERS, self.batch.mask.shape[1])
+        return Reading(nothing, nothing.new_zeros(shape) if asked.pointing else None)
 
     def look(self, prompts: Tensor) -> Tensor:
         """See `Encoded.look`."""
@@ -134,7 +95,7 @@ class Deferred(Encoded):
         seen: list[list[Tensor]] = [[] for _ in self.looked]
         for start in range(0, length, size):
             stop = min(start + size, length)
-            parts = [asked.between(start, stop) for asked in self.asked]
+            parts = [_between(asked, start, stop) for asked in self.asked]
             found, looks, state = self._chunk(read, [part for part, *_ in parts], state, start, stop)
             if detach:
                 state = {name: value.detach() for name, value in state.items()}
@@ -156,26 +117,35 @@ class Deferred(Encoded):
         def run(texts: Mapping[str, Tensor], carried: State | None) -> tuple[list[Reading], list[Tensor], State]:
             # Cut inside, so that a chunk of the images is not kept until the backward pass.
             images, memory, after = read(_cut(self.batch, start, stop), carried)
-            readings = [
-                self.reader(
-                    of.prompts,
-                    images,
-                    of.asked_at,
-                    memory,
-                    of.reports,
-                    of.named,
-                    of.pointing,
-                    self.batch.positions,
-                    start=start,
-                )
-                for of in asked
-            ]
+            shown = Shown(images, memory, self.batch.positions, start)
+            readings = [self.reader(of, shown) for of in asked]
             return readings, [self.reader.look(x, images) for x in self.looked], after
 
         if torch.is_grad_enabled():
             # Given texts and state, it also finds the device whose random numbers are to come again.
             return checkpoint(run, self.texts, state, use_reentrant=False)
         return run(self.texts, state)
+
+
+def _between(asked: Asked, start: int, stop: int) -> tuple[Asked, Tensor, tuple[Tensor, Tensor]]:
+    """What is asked at some positions, padded to the most of one sequence.
+
+    Returns:
+        It; ``(B, q)`` bool, which of it is no padding; and where that stood: the sequences and questions.
+    """
+    inside = (start <= asked.asked_at) & (asked.asked_at < stop)
+    most = int(inside.sum(dim=1).max()) if inside.numel() else 0
+    index = torch.argsort(~inside, dim=1, stable=True)[:, :most]
+    rows = torch.arange(len(index), device=index.device).unsqueeze(1)
+    mask = inside.gather(1, index)
+    part = replace(
+        asked,
+        prompts=asked.prompts[rows, index],
+        asked_at=asked.asked_at[rows, index].clamp(start, stop - 1),
+        called=asked.called[rows, index],
+        named=None if asked.named is None else asked.named[rows, index],
+    )
+    return part, mask, (rows.expand_as(index)[mask], index[mask])
 
 
 def _cut(batch: TimelineBatch, start: int, stop: int) -> TimelineBatch:

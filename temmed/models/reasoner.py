@@ -11,7 +11,6 @@ from torch.nn import functional
 from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
 from temmed.models.chunks import Deferred
-from temmed.models.encodings import encode_named
 from temmed.models.heads.base import Encoded, TaskHead
 from temmed.models.previous_answers import PreviousAnswers
 from temmed.models.readers.base import Reader, Reading
@@ -151,17 +150,10 @@ class Reasoner(nn.Module):
         """What the questions of a batch found, with maps and slots."""
         images, memory, _ = self.read(batch)
         (prompts,) = self.encode_texts(batch.prompts)
-        return self.reader(
-            prompts,
-            images,
-            batch.asked_at,
-            memory,
-            self.note(batch),
-            encode_named(batch.named),
-            self.temporal.addressable,
-            batch.positions,
-            explain=True,
-        )
+        texts = {"prompts": prompts}
+        encoded = Encoded(batch, images, memory, self.note(batch), texts, self.reader, self.temporal.addressable)
+        reading: Reading = self.reader(encoded.questions, encoded.shown, explain=True)
+        return reading
 
     def losses(self, output: dict[str, Any], batch: TimelineBatch) -> Tensor:
         """The sum of each task's losses over its valid items, ``(len(heads),)``.

@@ -6,6 +6,7 @@ import torch
 
 from temmed.data.batch import NAMED
 from temmed.models.encodings import MOMENT_SIZE, encode_position
+from temmed.models.readers.base import Asked, Shown
 from temmed.models.readers.place_and_moment import PlaceAndMoment
 from temmed.models.temporal.base import FOREVER, TemporalMemory
 
@@ -17,6 +18,10 @@ B, Q, K, T = 2, 3, 3, 5
 def _memory(values: torch.Tensor) -> TemporalMemory:
     slots = torch.arange(T)[:, None].expand(B, T, 1)
     return TemporalMemory(values, slots * 90.0, slots.float(), slots, torch.full_like(slots, FOREVER))
+
+
+def _shown(images: torch.Tensor) -> Shown:
+    return Shown(images, _memory(images), torch.arange(T).expand(B, T))
 
 
 def test_reading_is_linear_in_the_weights_of_places(reader: PlaceAndMoment) -> None:
@@ -32,8 +37,9 @@ def test_the_asked_image_and_a_memory_of_it_alone_read_the_same(reader: PlaceAnd
     tokens, prompts = torch.randn(B, T, K, DIM), torch.randn(B, Q, DIM)
     places = reader.places(prompts)
     asked = torch.zeros(B, Q, dtype=torch.long)
-    read, _ = reader.read_memory(prompts, places, asked, _memory(tokens))
-    torch.testing.assert_close(read, reader.read_images(places, reader.norm(tokens), asked))
+    questions = Asked(prompts, asked, called=asked)
+    read, _ = reader.read_memory(questions, places, _memory(tokens))
+    torch.testing.assert_close(read, reader.read_image(places, _shown(reader.norm(tokens)).images_of(questions)))
 
 
 def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: PlaceAndMoment) -> None:
@@ -42,7 +48,8 @@ def test_reading_one_position_is_reading_them_all_and_taking_that_one(reader: Pl
     asked = torch.tensor([[0, 4, 2], [3, 3, 1]])
     every = reader.read_images(places, images)
     expected = torch.stack([every[b, torch.arange(Q), asked[b]] for b in range(B)])
-    torch.testing.assert_close(reader.read_images(places, images, asked), expected)
+    questions = Asked(torch.randn(B, Q, DIM), asked, called=asked)
+    torch.testing.assert_close(reader.read_image(places, _shown(images).images_of(questions)), expected)
 
 
 def test_a_named_moment_is_found_through_its_gate(reader: PlaceAndMoment) -> None:
@@ -56,7 +63,7 @@ def test_a_named_moment_is_found_through_its_gate(reader: PlaceAndMoment) -> Non
             parameter.zero_()
         reader.moments.named_gate.bias.fill_(1.0)
         images = reader.norm(memory.values)
-        attention = reader.attend(prompts, asked, memory, images, named)
-        unnamed = reader.attend(prompts, asked, memory, images)
+        attention = reader.attend(Asked(prompts, asked, called=asked, named=named), memory, images)
+        unnamed = reader.attend(Asked(prompts, asked, called=asked), memory, images)
     assert (attention.argmax(dim=3) == 2).all()
     torch.testing.assert_close(unnamed, torch.full_like(unnamed, 1 / T))

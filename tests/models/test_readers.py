@@ -17,13 +17,13 @@ from torch import Tensor
 from temmed.config.paths import conf_dir
 from temmed.data.batch import NAMED
 from temmed.models.encodings import MOMENT_SIZE, encode_position
-from temmed.models.readers.base import Reader, Reading
+from temmed.models.readers.base import Asked, Reader, Reading
 from temmed.models.temporal.base import FOREVER, TemporalHead, TemporalMemory
 from temmed.models.temporal.memory_fusion import MemoryFusion
 from temmed.models.temporal.none import NoMemory
 from temmed.models.temporal.transformer import CausalTransformer
 
-from .test_temporal import B, D, K, Loop, Q, T, assert_close, make_loop, pad
+from .test_temporal import B, D, K, Loop, Q, T, assert_close, make_loop, pad, shown
 
 ASKED = torch.tensor([[0, 2, 4, 6], [6, 3, 3, 1]])
 _CONFIGS = sorted((Path(conf_dir()) / "model" / "reader").glob("*.yaml"))
@@ -64,11 +64,10 @@ def prompts(rows: int = B) -> Tensor:
     return torch.randn(rows, Q, D, generator=torch.Generator().manual_seed(5))
 
 
-def read(reader: Reader, head: TemporalHead, loop: Loop, asked: Tensor, **more: Any) -> Reading:
+def read(reader: Reader, head: TemporalHead, loop: Loop, asked: Tensor, explain: bool = True, **more: Any) -> Reading:
     memory, _ = head(*loop.inputs)
-    more = {"addressable": head.addressable, "explain": True, **more}
-    asking = more.pop("prompts", prompts(len(loop.tokens)))
-    reading: Reading = reader(asking, reader.norm(loop.tokens), asked, memory, **more)
+    more = {"prompts": prompts(len(loop.tokens)), "pointing": head.addressable, **more}
+    reading: Reading = reader(Asked(asked_at=asked, called=asked, **more), shown(reader, loop, memory), explain)
     return reading
 
 
@@ -164,7 +163,8 @@ def test_nothing_to_remember_is_nothing_remembered(config: Mapping[str, Any]) ->
     reader, head, loop = make_reader(config), _HEADS["transformer"](), make_loop()
     memory, _ = head(*loop.inputs)
     hidden = replace(memory, valid_from=torch.full_like(memory.valid_from, FOREVER))
-    reading = reader(prompts(), reader.norm(loop.tokens), ASKED, hidden, explain=True)
+    asking = Asked(prompts(), ASKED, called=ASKED, pointing=True)
+    reading = reader(asking, shown(reader, loop, hidden), explain=True)
     assert reading.features.isfinite().all()
     assert reading.slots is not None
     assert not reading.slots.any()

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
+from temmed.models.readers.base import Asked, Reader, Shown
 from temmed.models.readers.place_and_moment import PlaceAndMoment
 from temmed.models.temporal.base import State, TemporalHead, TemporalMemory
 
@@ -71,15 +72,21 @@ def make_head(config: Mapping[str, Any]) -> TemporalHead:
     return head.eval()
 
 
+def shown(reader: Reader, loop: Loop, memory: TemporalMemory) -> Shown:
+    """A loop to read, and its memory."""
+    positions = torch.arange(loop.mask.shape[1]).expand_as(loop.mask)
+    return Shown(reader.norm(loop.tokens), memory, positions)
+
+
 def ask(reader: PlaceAndMoment, memory: TemporalMemory, tokens: Tensor, position: int, at: int | None = None) -> Tensor:
     """Answer features of the same questions asked at a position; ``at`` is its place in ``tokens``."""
     prompts = torch.randn(len(tokens), Q, D, generator=torch.Generator().manual_seed(5))
     asked = torch.full((len(tokens), Q), position)
     here = position if at is None else at
-    places = reader.places(prompts)
-    read = reader.read_images(places, reader.norm(tokens[:, here : here + 1]), torch.zeros_like(asked))
-    remembered, _ = reader.read_memory(prompts, places, asked, memory)
-    return reader.out(prompts + reader.mix(torch.cat([prompts, read, remembered], dim=-1)))
+    asked_there = Asked(prompts, asked, called=asked)
+    reading = reader(asked_there, Shown(reader.norm(tokens[:, here : here + 1]), memory, asked[:, :1], start=position))
+    features: Tensor = reading.features
+    return features
 
 
 def assert_close(left: Tensor, right: Tensor) -> None:
@@ -138,13 +145,8 @@ def test_company_in_the_batch_changes_nothing(head_config: Mapping[str, Any], re
             of_batch = ask(reader, together, loop.tokens, position)[row]
             # The same first prompts: what is asked of a row does not depend on the batch.
             prompts = torch.randn(4, Q, D, generator=torch.Generator().manual_seed(5))[row : row + 1]
-            reading = reader(
-                prompts,
-                reader.norm(single.tokens),
-                torch.full((1, Q), position),
-                alone,
-                addressable=head.addressable,
-            )
+            asked = torch.full((1, Q), position)
+            reading = reader(Asked(prompts, asked, called=asked), shown(reader, single, alone))
             assert_close(of_batch, reading.features[0])
 
 
@@ -232,7 +234,8 @@ def test_evidence_pointers_never_point_past_the_question(
         pytest.skip("its slots stand for no single position")
     memory, _ = head(*loop.inputs)
     asked = torch.tensor([[0, 2, 4, 6]] * B)
-    reading = reader(torch.randn(B, Q, D), reader.norm(loop.tokens), asked, memory)
+    asking = Asked(torch.randn(B, Q, D), asked, called=asked, pointing=True)
+    reading = reader(asking, shown(reader, loop, memory))
     assert reading.pointers is not None
     assert_close(reading.pointers.sum(dim=-1), torch.ones(B, Q, 2))
     late = torch.arange(T) > asked[..., None]

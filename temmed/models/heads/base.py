@@ -16,7 +16,7 @@ from temmed.data.fitted import Fitted
 from temmed.data.report_vocabulary import ReportVocabulary
 from temmed.errors import InputError
 from temmed.models.encodings import encode_named
-from temmed.models.readers.base import Reader, Reading
+from temmed.models.readers.base import Asked, Reader, Reading, Shown
 from temmed.models.temporal.base import TemporalMemory
 
 #: Rows of the prediction tables, by table.
@@ -68,19 +68,29 @@ class Encoded:
             asked_at: ``(B, Q)`` long.
             named: the moments that each names, ``(B, Q, NAMED, MOMENT_SIZE)``.
         """
-        return self._read(prompts, asked_at, None, named, pointing=False).features
+        return self._read(Asked(prompts, asked_at, self._called(asked_at), named=named)).features
+
+    @property
+    def questions(self) -> Asked:
+        """The questions of the batch."""
+        asked_at, named = self.batch.asked_at, encode_named(self.batch.named)
+        return Asked(self.texts["prompts"], asked_at, self._called(asked_at), self.reports, named, self.addressable)
 
     @cached_property
     def reading(self) -> Reading:
         """What the questions of the batch found."""
-        named = encode_named(self.batch.named)
-        return self._read(self.texts["prompts"], self.batch.asked_at, self.reports, named, pointing=self.addressable)
+        return self._read(self.questions)
 
-    def _read(
-        self, prompts: Tensor, asked_at: Tensor, reports: TemporalMemory | None, named: Tensor | None, pointing: bool
-    ) -> Reading:
-        positions = self.batch.positions
-        return self.reader(prompts, self.images, asked_at, self.memory, reports, named, pointing, positions)
+    def _called(self, at: Tensor) -> Tensor:
+        return self.batch.positions.gather(1, at)
+
+    def _read(self, asked: Asked) -> Reading:
+        return self.reader(asked, self.shown)
+
+    @property
+    def shown(self) -> Shown:
+        """What there is to read."""
+        return Shown(self.images, self.memory, self.batch.positions)
 
     def look(self, prompts: Tensor) -> Tensor:
         """Read every position by itself: ``(B, Q, D) → (B, Q, T, R)``."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temmed.models.readers.base import Asked, Shown
 from temmed.models.readers.moments import MomentQuery, address, hide
 from temmed.models.temporal.base import TemporalMemory
 
@@ -48,6 +49,27 @@ class Cosine(nn.Module):
         return (torch.matmul(sentences, patches.transpose(1, 2)) / temperature).unsqueeze(2)
 
 
+def values(layer: nn.Linear, seen: Tensor, total: Tensor) -> Tensor:
+    """A value layer after the weighted sum of tokens, which is less work than before it.
+
+    Args:
+        layer: ``D → heads · head_dim``.
+        seen: weighted sums of tokens, ``(..., heads, D)``.
+        total: the sums of their weights, ``(..., heads)``.
+
+    Returns:
+        ``(..., heads · head_dim)``.
+    """
+    weight, bias = (x.unflatten(0, (total.shape[-1], -1)) for x in (layer.weight, layer.bias))
+    return (torch.einsum("...he,hde->...hd", seen, weight) + total.unsqueeze(-1) * bias).flatten(-2)
+
+
+def read_values(layer: nn.Linear, weights: Tensor, tokens: Tensor) -> Tensor:
+    """`values` of tokens ``(N, M, D)`` with weights ``(N, Q, heads, M)``: ``(N, Q, heads · head_dim)``."""
+    seen = torch.matmul(weights.flatten(1, 2), tokens).unflatten(1, weights.shape[1:3])
+    return values(layer, seen, weights.sum(dim=-1))
+
+
 def each_image(prompts: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Every image with all questions: ``(B, Q, D), (B, T, K, D) → (B · T, Q, D), (B · T, K, D)``."""
     return prompts.repeat_interleave(images.shape[1], dim=0), images.flatten(0, 1)
@@ -85,51 +107,33 @@ class Attend(nn.Module):
             What is read, ``(N, Q, heads · head_dim)``, and the weights of the places, ``(N, Q, heads, K)``.
         """
         weights = self.score(prompts, tokens).softmax(dim=-1).expand(-1, -1, self.heads, -1)
-        return self._read(weights, tokens), weights
+        return read_values(self.value, weights, tokens), weights
 
-    def asked(self, prompts: Tensor, images: Tensor, asked_at: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the image ``asked_at (B, Q)`` among ``images (B, T, K, D)`` for each question ``(B, Q, D)``.
+    def asked(self, asked: Asked, shown: Shown) -> tuple[Tensor, Tensor]:
+        """Read the image at which each question is asked.
 
         Returns:
             As `image`, with B for N.
         """
-        here = asked_at[:, :, None, None].expand(-1, -1, *images.shape[2:])
-        found = self.image(prompts.flatten(0, 1).unsqueeze(1), images.gather(1, here).flatten(0, 1))
-        read, weights = (x.squeeze(1).unflatten(0, asked_at.shape) for x in found)
+        tokens = shown.images_of(asked)
+        found = self.image(asked.prompts.flatten(0, 1).unsqueeze(1), tokens.flatten(0, 1))
+        read, weights = (x.squeeze(1).unflatten(0, tokens.shape[:2]) for x in found)
         return read, weights
 
-    def memory(
-        self,
-        prompts: Tensor,
-        tokens: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        named: Tensor | None,
-        called: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def memory(self, asked: Asked, memory: TemporalMemory, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Read a memory.
 
         Args:
-            prompts: ``(B, Q, D)``.
-            tokens: the memory's values as they are to be read, ``(B, S, K, D)``.
-            asked_at: ``(B, Q)`` long.
+            asked: what is asked.
             memory: the moments and spans of the slots.
-            named: moments that each question names.
-            called: what ``asked_at`` is called, ``(B, Q)``.
+            tokens: its values as they are to be read, ``(B, S, K, D)``.
 
         Returns:
             What is read, ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the weights,
             ``(B, Q, heads, S, K)``.
         """
-        content = self.score(prompts, tokens.flatten(1, 2)).unflatten(3, tokens.shape[1:3])
-        readable = memory.readable(asked_at)
-        scores = content + (address(self.moments(prompts, called, named), memory) + hide(readable))
+        content = self.score(asked.prompts, tokens.flatten(1, 2)).unflatten(3, tokens.shape[1:3])
+        readable = memory.readable(asked.asked_at)
+        scores = content + (address(self.moments(asked), memory) + hide(readable))
         weights = scores.flatten(3).softmax(dim=-1) * readable.flatten(2).any(dim=-1)[:, :, None, None]
-        return self._read(weights, tokens.flatten(1, 2)), weights.unflatten(3, tokens.shape[1:3])
-
-    def _read(self, weights: Tensor, tokens: Tensor) -> Tensor:
-        """The value layer after the weighted sum of tokens, which is less work than before it."""
-        seen = torch.matmul(weights.flatten(1, 2), tokens).unflatten(1, weights.shape[1:3])
-        read = torch.einsum("nqhe,hde->nqhd", seen, self.value.weight.unflatten(0, (self.heads, -1)))
-        bias = self.value.bias.unflatten(0, (self.heads, -1))
-        return (read + weights.sum(dim=-1, keepdim=True) * bias).flatten(-2)
+        return read_values(self.value, weights, tokens.flatten(1, 2)), weights.unflatten(3, tokens.shape[1:3])

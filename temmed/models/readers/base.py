@@ -14,6 +14,50 @@ from temmed.models.temporal.base import TemporalMemory
 POINTERS = 2
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Questions about positions of B sequences.
+
+    Attributes:
+        prompts: ``(B, Q, D)``.
+        asked_at: ``(B, Q)`` long, positions counted from the start of the sequences.
+        called: ``(B, Q)`` what these positions are called, which differs where some were left out.
+        reports: what was written, as a memory of one place; read in the same way, wherever the question looks; ``None``
+            if none is read.
+        named: the moments that the prompts name, ``(B, Q, NAMED, MOMENT_SIZE)``.
+        pointing: whether pointers are wanted, for which slots of the memory must stand for positions.
+    """
+
+    prompts: Tensor
+    asked_at: Tensor
+    called: Tensor
+    reports: TemporalMemory | None = None
+    named: Tensor | None = None
+    pointing: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What there is to read of B sequences, or of a chunk of them.
+
+    Attributes:
+        images: tokens after the reader's norm, ``(B, T, K, D)``.
+        memory: of the same positions, K places.
+        positions: ``(B, N)`` what all positions of the sequences are called, of this chunk or not.
+        start: the number of the first image.
+    """
+
+    images: Tensor
+    memory: TemporalMemory
+    positions: Tensor
+    start: int = 0
+
+    def images_of(self, asked: Asked) -> Tensor:
+        """The image at which each question is asked, ``(B, Q, K, D)``."""
+        here = (asked.asked_at - self.start)[:, :, None, None]
+        return self.images.gather(1, here.expand(-1, -1, *self.images.shape[2:]))
+
+
 @dataclass
 class Reading:
     """What a question found.
@@ -36,7 +80,7 @@ class Reading:
 class Reader(nn.Module, ABC):
     """How a question reads tokens and memory.
 
-    Subclasses take ``dim`` and ``places`` first, set `size` and implement `forward` and `look`. A third of the read
+    Subclasses take ``dim`` and ``places`` first, set `size` and implement `find` and `look`. A third of the read
     heads is the pointer at the earliest evidence, a third the one at the latest; the rest is free.
 
     Args:
@@ -57,35 +101,44 @@ class Reader(nn.Module, ABC):
         self.pointing = heads // (POINTERS + 1) * POINTERS
         self.norm = nn.LayerNorm(dim)
 
-    @abstractmethod
-    def forward(
-        self,
-        prompts: Tensor,
-        images: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        reports: TemporalMemory | None = None,
-        named: Tensor | None = None,
-        addressable: bool = True,
-        positions: Tensor | None = None,
-        explain: bool = False,
-        start: int = 0,
-    ) -> Reading:
+    def forward(self, asked: Asked, shown: Shown, explain: bool = False) -> Reading:
         """Answer features of every question.
 
         Args:
-            prompts: ``(B, Q, D)``.
-            images: tokens after `norm`, ``(B, T, K, D)``.
-            asked_at: ``(B, Q)`` long, counted from the start of the sequences.
-            memory: of the same sequences, K places.
-            reports: what was written, as a memory of one place; read in the same way, wherever the question looks.
-            named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``.
-            addressable: whether slots of the memory stand for positions, to build the pointers.
-            positions: what all positions of the sequences are called where some were left out, ``(B, T)``; counted by
-                default.
+            asked: what is asked.
+            shown: what there is to read.
             explain: whether to return maps and slots, too.
-            start: where the images begin, if they are a chunk of longer sequences.
         """
+        features, where, attention = self.find(asked, shown)
+        reading = Reading(features, None, maps=where.mean(dim=2) if explain else None)
+        if asked.pointing:
+            told = slice(self.heads if explain else self.pointing)
+            mass = self.remembered(attention[:, :, told], where[:, :, told])
+            if shown.memory.positions.shape[-1] == 1:
+                mass = mass.sum(dim=-1, keepdim=True)
+            pointing = mass[:, :, : self.pointing].unflatten(2, (POINTERS, -1)).mean(dim=3)
+            reading.pointers = _at_positions(pointing, shown)
+            if explain:
+                reading.slots = _at_positions(mass.mean(dim=2, keepdim=True), shown).squeeze(2)
+        return reading
+
+    @abstractmethod
+    def find(self, asked: Asked, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+        """Read for every question.
+
+        Returns:
+            Answer features ``(B, Q, D)``; how much each head saw of each place of the asked image,
+            ``(B, Q, heads, K)``, 1 in sum; and its attention over the memory, ``(B, Q, heads, S, K)``.
+        """
+
+    def remembered(self, attention: Tensor, where: Tensor) -> Tensor:
+        """How much of all that a head remembers is of each slot and place, 1 in sum, or 0.
+
+        Args:
+            attention: over the memory, from `find`, ``(B, Q, H, S, K)``.
+            where: over the asked image, from `find`, ``(B, Q, H, K)``.
+        """
+        return attention
 
     @abstractmethod
     def look(self, prompts: Tensor, images: Tensor) -> Tensor:
@@ -103,58 +156,19 @@ class Reader(nn.Module, ABC):
         """``(..., heads · size) → (..., heads, size)``."""
         return x.unflatten(-1, (self.heads, -1))
 
-    def tell(
-        self,
-        features: Tensor,
-        where: Tensor,
-        attention: Tensor,
-        memory: TemporalMemory,
-        positions: Tensor,
-        addressable: bool,
-        explain: bool,
-    ) -> Reading:
-        """A reading with what is to be told of it.
 
-        Args:
-            features: ``(B, Q, D)``.
-            where: how much each head saw of each place of the asked image, ``(B, Q, heads, K)``; sums to 1.
-            attention: how much of what a head remembers is of each slot, ``(B, Q, heads, S, K)``; sums to 1, or to 0.
-                Without ``explain`` the first heads, which point, are enough.
-            memory: whose slots these are.
-            positions: what the positions are called, ``(B, T)``.
-            addressable: see `forward`.
-            explain: see `forward`.
-        """
-        reading = Reading(features, None, maps=where.mean(dim=2) if explain else None)
-        if addressable:
-            if memory.positions.shape[-1] == 1:
-                attention = attention.sum(dim=-1, keepdim=True)
-            pointing = attention[:, :, : self.pointing].unflatten(2, (POINTERS, -1)).mean(dim=3)
-            reading.pointers = _at_positions(pointing, memory, positions)
-            if explain:
-                reading.slots = _at_positions(attention.mean(dim=2, keepdim=True), memory, positions).squeeze(2)
-        return reading
-
-
-def names_of(positions: Tensor | None, images: Tensor) -> Tensor:
-    """What the positions of images ``(B, T, K, D)`` are called, ``(B, T)``; counted if it is not said."""
-    if positions is not None:
-        return positions
-    return torch.arange(images.shape[1], device=images.device).expand(len(images), -1)
-
-
-def _at_positions(mass: Tensor, memory: TemporalMemory, positions: Tensor) -> Tensor:
-    """Attention by position instead of by slot.
+def _at_positions(mass: Tensor, shown: Shown) -> Tensor:
+    """Attention by position instead of by slot; what a slot stands for is taken for the nearest of the positions.
 
     Args:
         mass: ``(B, Q, N, S, K or 1)``; with one column where slots stand for the same moment at all places.
-        memory: whose slots these are; what one stands for is taken for the nearest of the positions.
-        positions: ``(B, T)`` what they are called.
+        shown: whose slots these are.
 
     Returns:
         ``(B, Q, N, T)``.
     """
+    positions, moments = shown.positions, shown.memory.positions
     between = (positions[:, 1:] + positions[:, :-1]) / 2
-    nearest = torch.searchsorted(between, memory.positions.round().flatten(1).to(between.dtype))
-    where = nearest.unflatten(1, memory.positions.shape[1:])[:, None, None].expand_as(mass).flatten(-2)
+    nearest = torch.searchsorted(between, moments.round().flatten(1).to(between.dtype))
+    where = nearest.unflatten(1, moments.shape[1:])[:, None, None].expand_as(mass).flatten(-2)
     return mass.new_zeros(*mass.shape[:3], positions.shape[1]).scatter_add(3, where, mass.flatten(-2))

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from temmed.models.readers.attention import Attend, DotProduct, each_image
-from temmed.models.readers.base import Reader, Reading, names_of
-from temmed.models.temporal.base import TemporalMemory
+from temmed.models.readers.base import Asked, Reader, Shown
 
 
 class CrossAttention(Reader):
@@ -50,26 +49,15 @@ class CrossAttention(Reader):
         read, _ = self.attend.image(*each_image(prompts, images))
         return read.unflatten(0, images.shape[:2]).transpose(1, 2)
 
-    def forward(
-        self,
-        prompts: Tensor,
-        images: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        reports: TemporalMemory | None = None,
-        named: Tensor | None = None,
-        addressable: bool = True,
-        positions: Tensor | None = None,
-        explain: bool = False,
-        start: int = 0,
-    ) -> Reading:
-        """See `Reader.forward`."""
-        positions = names_of(positions, images)
-        when = (named, positions.gather(1, asked_at))
-        local, where = self.attend.asked(prompts, images, asked_at - start)
-        remembered, attention = self.attend.memory(prompts, self.norm(memory.values), asked_at, memory, *when)
-        if reports is not None:
-            written, _ = self.attend.memory(prompts, self.norm(reports.values), asked_at, reports, *when)
+    def find(self, asked: Asked, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Reader.find`."""
+        local, where = self.attend.asked(asked, shown)
+        remembered, attention = self.attend.memory(asked, shown.memory, self.norm(shown.memory.values))
+        if asked.reports is not None:
+            written, _ = self.attend.memory(asked, asked.reports, self.norm(asked.reports.values))
             remembered = remembered + written
-        features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
-        return self.tell(features, where, attention, memory, positions, addressable, explain)
+        return (
+            self.out(asked.prompts + self.mix(torch.cat([asked.prompts, local, remembered], dim=-1))),
+            where,
+            attention,
+        )

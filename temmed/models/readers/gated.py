@@ -7,14 +7,14 @@ memory have a softmax each; and the memory is addressed by moment, too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from temmed.models.readers.attention import Attend, DotProduct, each_image
-from temmed.models.readers.base import Reader, Reading, names_of
-from temmed.models.temporal.base import TemporalMemory
+from temmed.models.readers.base import Asked, Reader, Shown
 
 
 class _Layer(nn.Module):
@@ -76,29 +76,15 @@ class Gated(Reader):
             x = layer(x, local, torch.zeros_like(local))
         return self.out(x).unflatten(0, images.shape[:2]).transpose(1, 2)
 
-    def forward(
-        self,
-        prompts: Tensor,
-        images: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        reports: TemporalMemory | None = None,
-        named: Tensor | None = None,
-        addressable: bool = True,
-        positions: Tensor | None = None,
-        explain: bool = False,
-        start: int = 0,
-    ) -> Reading:
-        """See `Reader.forward`."""
-        positions = names_of(positions, images)
-        when = (named, positions.gather(1, asked_at))
-        tokens, x = self.norm(memory.values), prompts
+    def find(self, asked: Asked, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Reader.find`."""
+        tokens, x = self.norm(shown.memory.values), asked.prompts
         for layer in self.layers:
-            asking = layer.norm(x)
-            local, where = layer.attend.asked(asking, images, asked_at - start)
-            remembered, attention = layer.attend.memory(asking, tokens, asked_at, memory, *when)
-            if reports is not None:
-                written, _ = layer.attend.memory(asking, self.norm(reports.values), asked_at, reports, *when)
+            asking = replace(asked, prompts=layer.norm(x))
+            local, where = layer.attend.asked(asking, shown)
+            remembered, attention = layer.attend.memory(asking, shown.memory, tokens)
+            if asked.reports is not None:
+                written, _ = layer.attend.memory(asking, asked.reports, self.norm(asked.reports.values))
                 remembered = remembered + written
             x = layer(x, local, remembered)
-        return self.tell(self.out(x), where, attention, memory, positions, addressable, explain)
+        return self.out(x), where, attention

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from temmed.data.batch import NAMED
 from temmed.models.encodings import MOMENT_SIZE, POSITION_SIZE, TIME_SIZE, encode_position, encode_time
+from temmed.models.readers.base import Asked
 from temmed.models.temporal.base import TemporalMemory
 
 #: Added to the score of a slot that may not be read: its weight becomes exactly 0 if any other may.
@@ -31,28 +32,20 @@ class MomentQuery(nn.Module):
         self.distance = nn.Linear(dim, heads * POSITION_SIZE)
         self.named_gate = nn.Linear(dim, heads * NAMED)
 
-    def forward(self, prompts: Tensor, called: Tensor, named: Tensor | None) -> Tensor:
-        """Queries for the moments of slots.
+    def forward(self, asked: Asked) -> Tensor:
+        """Queries for the moments of slots, ``(B, Q, heads, MOMENT_SIZE)``.
 
         A query for the distance to the asked position is one for the position itself, with sines and cosines turned
         by the asked position.
-
-        Args:
-            prompts: ``(B, Q, D)``.
-            called: what the asked positions are called, ``(B, Q)``.
-            named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``.
-
-        Returns:
-            ``(B, Q, heads, MOMENT_SIZE)``.
         """
-        turn = encode_position(called).unsqueeze(2)
+        turn = encode_position(asked.called).unsqueeze(2)
         sine, cosine = turn.chunk(2, dim=-1)
-        far_sine, far_cosine = self._split(self.distance(prompts)).chunk(2, dim=-1)
+        far_sine, far_cosine = self._split(self.distance(asked.prompts)).chunk(2, dim=-1)
         turned = torch.cat([far_cosine * sine - far_sine * cosine, far_sine * sine + far_cosine * cosine], dim=-1)
-        position = self._split(self.position(prompts)) + turned
-        query = torch.cat([self._split(self.time(prompts)), position], dim=-1)
-        if named is not None:
-            query = query + torch.einsum("bqhm,bqme->bqhe", self._split(self.named_gate(prompts)), named)
+        position = self._split(self.position(asked.prompts)) + turned
+        query = torch.cat([self._split(self.time(asked.prompts)), position], dim=-1)
+        if asked.named is not None:
+            query = query + torch.einsum("bqhm,bqme->bqhe", self._split(self.named_gate(asked.prompts)), asked.named)
         return query
 
     def _split(self, x: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from temmed.models.readers.base import Reader, Reading, names_of
+from temmed.models.readers.attention import DotProduct, read_values, values
+from temmed.models.readers.base import Asked, Reader, Shown
 from temmed.models.readers.moments import MomentQuery, address, hide
 from temmed.models.temporal.base import TemporalMemory
 
@@ -40,13 +41,12 @@ class PlaceAndMoment(Reader):
         self, dim: int, places: int, heads: int = 6, head_dim: int = 32, hidden: int = 256, dropout: float = 0.0
     ) -> None:
         super().__init__(dim, places, heads)
-        self.head_dim, self.size = head_dim, heads * head_dim
+        self.size = heads * head_dim
         self.value = nn.Linear(dim, heads * head_dim)
         self.place_query = nn.Linear(dim, heads * head_dim)
         # Large, so that what changes in an image is heard from the first step, over what cannot be learned yet.
         self.place_key = nn.Parameter(torch.randn(heads, head_dim, places) * 4 * (head_dim * places) ** -0.5)
-        self.query = nn.Linear(dim, heads * head_dim)
-        self.key = nn.Linear(dim, heads * head_dim, bias=False)
+        self.content = DotProduct(dim, heads, head_dim)
         self.moments = MomentQuery(dim, heads)
         self.mix = nn.Sequential(
             nn.Linear(dim + 2 * heads * head_dim, hidden),
@@ -62,123 +62,67 @@ class PlaceAndMoment(Reader):
         """Weight of each place for each question: ``(B, Q, D) → (B, Q, heads, K)``."""
         return torch.einsum("bqhd,hdk->bqhk", self.split(self.place_query(prompts)), self.place_key)
 
-    def _per_head(self, x: Tensor, layer: nn.Linear, direction: str) -> Tensor:
-        """Apply a layer's rows of each head to ``(..., heads, size)``, as it is or transposed."""
-        return torch.einsum(direction, x, layer.weight.unflatten(0, (self.heads, -1)))
-
-    def _values(self, seen: Tensor, total: Tensor) -> Tensor:
-        """What is read: the value layer after the weighted sum of tokens, which is less work than before it.
-
-        Args:
-            seen: weighted sums of tokens, ``(..., heads, D)``.
-            total: the sums of their weights, ``(..., heads)``.
-
-        Returns:
-            ``(..., heads · head_dim)``.
-        """
-        read = self._per_head(seen, self.value, "...he,hde->...hd")
-        return (read + total.unsqueeze(-1) * self.split(self.value.bias)).flatten(-2)
-
-    def read_images(self, places: Tensor, images: Tensor, asked_at: Tensor | None = None) -> Tensor:
-        """Read images without memory.
+    def read_image(self, places: Tensor, images: Tensor) -> Tensor:
+        """Read one image for each question.
 
         Args:
             places: ``(B, Q, heads, K)``, from `places`.
-            images: tokens after `norm`, ``(B, T, K, D)``.
-            asked_at: ``(B, Q)`` long, the position to read for each question; ``None`` reads every position.
+            images: tokens after `norm`, ``(B, Q, K, D)``.
 
         Returns:
-            ``(B, Q, heads · head_dim)``, or ``(B, Q, T, heads · head_dim)`` of every position.
+            ``(B, Q, heads · head_dim)``.
         """
-        total = places.sum(dim=-1)
-        if asked_at is not None:
-            here = asked_at[:, :, None, None].expand(-1, -1, *images.shape[2:])
-            return self._values(torch.matmul(places, images.gather(1, here)), total)
-        seen = torch.matmul(places.flatten(1, 2).unsqueeze(1), images).unflatten(2, places.shape[1:3]).transpose(1, 2)
-        return self._values(seen, total.unsqueeze(2))
+        return values(self.value, torch.matmul(places, images), places.sum(dim=-1))
 
-    def attend(
-        self,
-        prompts: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        images: Tensor,
-        named: Tensor | None = None,
-        called: Tensor | None = None,
-    ) -> Tensor:
+    def read_images(self, places: Tensor, images: Tensor) -> Tensor:
+        """Read every image ``(B, T, K, D)`` for every question: ``(B, Q, T, heads · head_dim)``."""
+        seen = torch.matmul(places.flatten(1, 2).unsqueeze(1), images).unflatten(2, places.shape[1:3]).transpose(1, 2)
+        return values(self.value, seen, places.sum(dim=-1).unsqueeze(2))
+
+    def attend(self, asked: Asked, memory: TemporalMemory, tokens: Tensor) -> Tensor:
         """Attention over the slots of each place.
 
         Args:
-            prompts: ``(B, Q, D)``.
-            asked_at: ``(B, Q)`` long.
+            asked: what is asked.
             memory: S slots at each of K places.
-            images: its values after `norm`, ``(B, S, K, D)``.
-            named: the moments that each question names, ``(B, Q, NAMED, MOMENT_SIZE)``; from `encode_named`.
-            called: what ``asked_at`` is called where positions were left out, ``(B, Q)``; itself by default.
+            tokens: its values after `norm`, ``(B, S, K, D)``.
 
         Returns:
             ``(B, Q, heads, S, K)``, which sums to 1 over the slots, or to 0 where none is readable.
         """
-        questions = prompts.shape[1]
-        query = self._per_head(self.split(self.query(prompts)) * self.head_dim**-0.5, self.key, "bqhd,hde->bqhe")
-        content = torch.matmul(query.flatten(1, 2), images.flatten(1, 2).transpose(1, 2))
-        content = content.unflatten(1, (questions, self.heads)).unflatten(3, images.shape[1:3])
-        moment = address(self.moments(prompts, asked_at if called is None else called, named), memory)
-        readable = memory.readable(asked_at)
-        attention = (content + (moment + hide(readable))).softmax(dim=3)
+        content = self.content(asked.prompts, tokens.flatten(1, 2)).unflatten(3, tokens.shape[1:3])
+        readable = memory.readable(asked.asked_at)
+        attention = (content + (address(self.moments(asked), memory) + hide(readable))).softmax(dim=3)
         return attention * readable.any(dim=2, keepdim=True).unsqueeze(2)
 
-    def read_memory(
-        self,
-        prompts: Tensor,
-        places: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        named: Tensor | None = None,
-        called: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Read the memory at the places of a question.
+    def read_memory(self, asked: Asked, places: Tensor, memory: TemporalMemory) -> tuple[Tensor, Tensor]:
+        """Read a memory at the places of a question.
 
         Returns:
             ``(B, Q, heads · head_dim)``, zeros where nothing is readable; and the attention over the slots of each
             place, ``(B, Q, heads, S, K)``.
         """
-        images = self.norm(memory.values)
-        attention = self.attend(prompts, asked_at, memory, images, named, called)
-        weighted = (attention * places.unsqueeze(3)).flatten(3)
-        seen = torch.matmul(weighted.flatten(1, 2), images.flatten(1, 2)).unflatten(1, weighted.shape[1:3])
-        return self._values(seen, weighted.sum(dim=-1)), attention
+        tokens = self.norm(memory.values)
+        attention = self.attend(asked, memory, tokens)
+        weights = (attention * places.unsqueeze(3)).flatten(3)
+        return read_values(self.value, weights, tokens.flatten(1, 2)), attention
 
     def look(self, prompts: Tensor, images: Tensor) -> Tensor:
         """See `Reader.look`."""
         return self.read_images(self.places(prompts), images)
 
-    def forward(
-        self,
-        prompts: Tensor,
-        images: Tensor,
-        asked_at: Tensor,
-        memory: TemporalMemory,
-        reports: TemporalMemory | None = None,
-        named: Tensor | None = None,
-        addressable: bool = True,
-        positions: Tensor | None = None,
-        explain: bool = False,
-        start: int = 0,
-    ) -> Reading:
-        """See `Reader.forward`."""
-        positions = names_of(positions, images)
-        called = positions.gather(1, asked_at)
-        places = self.places(prompts)
-        local = self.read_images(places, images, asked_at - start)
-        remembered, attention = self.read_memory(prompts, places, asked_at, memory, named, called)
-        if reports is not None:
-            everywhere = torch.ones_like(places[..., :1])
-            remembered = remembered + self.read_memory(prompts, everywhere, asked_at, reports, named, called)[0]
-        features = self.out(prompts + self.mix(torch.cat([prompts, local, remembered], dim=-1)))
+    def find(self, asked: Asked, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Reader.find`."""
+        places = self.places(asked.prompts)
+        local = self.read_image(places, shown.images_of(asked))
+        remembered, attention = self.read_memory(asked, places, shown.memory)
+        if asked.reports is not None:
+            remembered = remembered + self.read_memory(asked, torch.ones_like(places[..., :1]), asked.reports)[0]
+        features = self.out(asked.prompts + self.mix(torch.cat([asked.prompts, local, remembered], dim=-1)))
         # A place counts by the size of its weight, which is not trained by this.
         share = places.detach().abs()
-        share = share / share.sum(dim=-1, keepdim=True)
-        used = self.heads if explain else self.pointing
-        mass = attention[:, :, :used] * share[:, :, :used].unsqueeze(3) if addressable else attention
-        return self.tell(features, share, mass, memory, positions, addressable, explain)
+        return features, share / share.sum(dim=-1, keepdim=True), attention
+
+    def remembered(self, attention: Tensor, where: Tensor) -> Tensor:
+        """See `Reader.remembered`; attention is a share of each place by itself."""
+        return attention * where.unsqueeze(3)
