@@ -6,13 +6,14 @@ experiment can be stopped and started.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,3 +125,33 @@ def compare(jobs: Sequence[Job], out: Path) -> int:
     command = ["compare", *(str(job.folder) for job in jobs), "--out", str(out)]
     print(f"\n$ temmed {shlex.join(command)}", flush=True)
     return subprocess.run([sys.executable, "-m", "temmed.cli", *command]).returncode
+
+
+def parser(description: str | None, seeds: Sequence[int], out: str) -> argparse.ArgumentParser:
+    """Arguments of every experiment, with its seeds and its folder when none are given."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    told = " ".join(str(seed) for seed in seeds)
+    found.add_argument("--seeds", type=int, nargs="+", default=seeds, help=f"seeds of the training (default: {told})")
+    found.add_argument("--out", type=Path, default=Path(out), help="folder of the runs and the page")
+    found.add_argument(
+        "--jobs",
+        type=int,
+        default=processors(),
+        help="trainings at a time (default: one per processor; use 1 on a GPU)",
+    )
+    found.add_argument("overrides", nargs="*", help="further overrides for every run, for instance data.patients=200")
+    return found
+
+
+def finish(experiment: Callable[[], int]) -> int:
+    """Run an experiment to its end or to the first training that fails; returns the exit code."""
+    started = time.perf_counter()
+    try:
+        code = experiment()
+    except TrainingError as failed:
+        return failed.code
+    except KeyboardInterrupt:
+        print("interrupted; start again to go on", file=sys.stderr)
+        return 130
+    print(f"\nAll in {(time.perf_counter() - started) / 60:.1f} minutes.")
+    return code

@@ -10,16 +10,13 @@ command can be stopped and started.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are no part of the installed package
 
-from experiments.runner import FROZEN, Job, TrainingError, compare, epochs, train_all
-from temmed.processes import processors
+from experiments.runner import FROZEN, Job, compare, epochs, finish, parser, train_all
 
 #: Overrides of `train.py` for the model that trains the encoder.
 ENCODER = ("model=static", *epochs(6, rate="3e-3"))
@@ -51,39 +48,25 @@ def plan(names: Sequence[str], seed: int, out: Path, overrides: Sequence[str]) -
 
 def main() -> int:
     """Run the demonstration; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the training (default: 0)")
-    parser.add_argument(
+    arguments = parser(__doc__, [0], "runs/demo")
+    arguments.add_argument(
         "--models",
         nargs="+",
         choices=[*SHOWN, *EXTRA],
         default=SHOWN,
         help=f"rows; {' and '.join(EXTRA)} only if named",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs and the page")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=processors(),
-        help="trainings at a time (default: one per processor; use 1 on a GPU)",
-    )
-    parser.add_argument("overrides", nargs="*", help="further overrides for every run, for instance data.patients=200")
-    options = parser.parse_args()
-    started = time.perf_counter()
+    options = arguments.parse_args()
     plans = [plan(options.models, seed, options.out, options.overrides) for seed in options.seeds]
     encoders = [encoder for encoder, _ in plans]
     others = [job for _, jobs in plans for job in jobs]
-    try:
+
+    def run() -> int:
         train_all(encoders, options.jobs if len(encoders) > 1 else 1)
         train_all(others, options.jobs)
-        code = compare([*encoders, *others], options.out / "comparison")
-    except TrainingError as failed:
-        return failed.code
-    except KeyboardInterrupt:
-        print("interrupted; start again to go on", file=sys.stderr)
-        return 130
-    print(f"\nAll in {(time.perf_counter() - started) / 60:.1f} minutes.")
-    return code
+        return compare([*encoders, *others], options.out / "comparison")
+
+    return finish(run)
 
 
 if __name__ == "__main__":

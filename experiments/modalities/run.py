@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are no part of the installed package
 
 from experiments.modalities.horizons import write_horizons
-from experiments.runner import FROZEN, Job, TrainingError, compare, epochs, train_all
-from temmed.processes import processors
+from experiments.runner import FROZEN, Job, compare, epochs, finish, parser, train_all
 
 #: The sets: what all rows share, and what trains the encoder.
 SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -72,40 +70,28 @@ def measured(dataset: str, out: Path, overrides: Sequence[str]) -> Job:
 
 def main() -> int:
     """Run the experiment; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS), help="all by default")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="all by default; static is always there")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the training (default: 0 1 2)")
-    parser.add_argument("--out", type=Path, default=Path("runs/modalities"), help="folder of the runs and the pages")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=processors(),
-        help="trainings at a time (default: one per processor; use 1 on a GPU)",
+    arguments = parser(__doc__, [0, 1, 2], "runs/modalities")
+    arguments.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS), help="all by default")
+    arguments.add_argument(
+        "--rows", nargs="+", choices=ROWS, default=ROWS, help="all by default; static is always there"
     )
-    parser.add_argument("overrides", nargs="*", help="further overrides for every run, for instance data.patients=200")
-    options = parser.parse_args()
-    started = time.perf_counter()
-    code = 0
-    try:
-        for dataset in options.sets:
-            plans = [plan(dataset, options.rows, seed, options.out, options.overrides) for seed in options.seeds]
-            jobs = [encoder for encoder, _ in plans]
-            train_all(jobs[:1], 1)  # it makes the set
-            train_all(jobs[1:], options.jobs)
-            others = [job for _, following in plans for job in following]
-            if "measure" in options.rows and dataset in MEASURED:
-                others.append(measured(dataset, options.out, options.overrides))
-            train_all(others, options.jobs)
-            place = options.out / dataset / "comparison"
-            code = compare([*jobs, *others], place) or code
-            write_horizons([job.folder for job in (*jobs, *others)], REFERENCE, place / "horizons.md")
-    except TrainingError as failed:
-        return failed.code
-    except KeyboardInterrupt:
-        print("interrupted; start again to go on", file=sys.stderr)
-        return 130
-    print(f"\nAll in {(time.perf_counter() - started) / 60:.1f} minutes.")
+    options = arguments.parse_args()
+    return finish(lambda: max(_one_set(dataset, options) for dataset in options.sets))
+
+
+def _one_set(dataset: str, options: argparse.Namespace) -> int:
+    """All rows on one set; returns the exit code of the comparison."""
+    plans = [plan(dataset, options.rows, seed, options.out, options.overrides) for seed in options.seeds]
+    jobs = [encoder for encoder, _ in plans]
+    train_all(jobs[:1], 1)  # it makes the set
+    train_all(jobs[1:], options.jobs)
+    others = [job for _, following in plans for job in following]
+    if "measure" in options.rows and dataset in MEASURED:
+        others.append(measured(dataset, options.out, options.overrides))
+    train_all(others, options.jobs)
+    place = options.out / dataset / "comparison"
+    code = compare([*jobs, *others], place)
+    write_horizons([job.folder for job in (*jobs, *others)], REFERENCE, place / "horizons.md")
     return code
 
 
