@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from harness import Ratio, in_turn, parser, report
 
+from temmed.data.batching import Budget
 from temmed.data.caches.images import open_pixels
 from temmed.data.collate import Collator
 from temmed.data.dataset import SequenceDataset
@@ -78,7 +79,7 @@ class Loops:
         pixels = open_pixels(self.timeline, fitted, folder / "cache", "always")
         records = build_records(self.timeline, split, "train", fitted, needs_questions=False)
         self.dataset = SequenceDataset(records, pixels, len(fitted.sources))
-        sampler = EpochBatchSampler(self.dataset.sizes, BATCH, shuffle=True)
+        sampler = EpochBatchSampler(self.dataset.sizes, Budget(BATCH), shuffle=True)
         #: Loops of each batch, in the order of ours.
         self.batches = [[index for _, index in batch] for batch in sampler]
 
@@ -117,7 +118,7 @@ def ours(loops: Loops, workers: int) -> Callable[[], Batches]:
     """The image cache."""
     loader = TimelineLoader(
         Caught(loops.dataset),
-        batch_sampler=EpochBatchSampler(loops.dataset.sizes, BATCH, shuffle=True),
+        batch_sampler=EpochBatchSampler(loops.dataset.sizes, Budget(BATCH), shuffle=True),
         num_workers=workers,
         collate_fn=CaughtCollator(Collator()),
         persistent_workers=workers > 0,

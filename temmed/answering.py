@@ -14,6 +14,7 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from temmed.data.batch import IGNORE
+from temmed.data.batching import Budget
 from temmed.data.caches.images import open_pixels
 from temmed.data.collate import Collator
 from temmed.data.dataset import Inputs, Reports, SequenceDataset
@@ -177,7 +178,7 @@ class Asker:
         dataset = SequenceDataset(
             records, self.pixels, sources, inputs=self.inputs, reports=self.reports, stride=self.stride
         )
-        sampler = EpochBatchSampler(dataset.sizes, _BATCH, shuffle=False, groups=dataset.groups)
+        sampler = EpochBatchSampler(dataset.sizes, Budget(_BATCH), shuffle=False, groups=dataset.groups)
         loader = TimelineLoader(
             Caught(dataset), batch_sampler=sampler, collate_fn=CaughtCollator(Collator(self.reports))
         )

@@ -130,6 +130,10 @@ def _train(config: DictConfig) -> dict[str, float]:
         data.prepare_data()
     if config.find_lr is not None:
         return _suggest_lr(module, data, config)
+    if former is not None:
+        data.trainer = trainer
+        data.load_state_dict(former[TimelineDataModule.__qualname__])
+        data.train_dataloader()  # refuses another order of batches, as it would amid the training
     # Nothing is written before this line, so that a refusal leaves nothing behind.
     keep_split(split, timeline)
     folder = Path(config.paths.run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -188,7 +189,6 @@ class TimelineDataModule(pl.LightningDataModule):
             )
         trainer = self.trainer
         processes = trainer.world_size if trainer is not None else 1
-        size = budget.items
         if len(dataset) < processes:
             raise InputError(
                 f"a sequence of the {subset} subset for each of {processes} processes",
@@ -197,16 +197,15 @@ class TimelineDataModule(pl.LightningDataModule):
                 "Use fewer processes, or a larger share of the patients in data.split.fractions.",
             )
         if not training:
-            size = min(size, len(dataset) // processes)  # every process has something to validate
+            # Every process has something to validate.
+            budget = replace(budget, items=min(budget.items, len(dataset) // processes))
         sampler = EpochBatchSampler(
             sizes,
-            size,
+            budget,
             shuffle=training,
             seed=self.seed,
             rank=trainer.global_rank if trainer is not None else 0,
             world_size=processes,
-            frames=budget.frames,
-            pairs=budget.pairs,
             groups=dataset.groups,
             shards=self._shard_order(dataset),
         )

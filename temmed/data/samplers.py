@@ -33,32 +33,27 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     Args:
         sizes: of each item, what a batch is padded to, and costs: positions, questions, images.
-        batch_size: items per batch.
+        budget: what a batch may hold.
         shuffle: a new order each epoch.
         seed: of the orders.
         rank: of this process; each gets every ``world_size``-th batch.
         world_size: processes; when shuffled, batches are repeated so that all have as many.
         groups: items of different groups share no batch.
-        frames: at most so many images in a batch, in place of a number of items.
-        pairs: at most so many positions x questions in a batch, in place of a number of items.
         shards: for items that lie in shards: these are read one after the other, and each process reads its own.
     """
 
     def __init__(
         self,
         sizes: Sequence[tuple[int, ...]],
-        batch_size: int,
+        budget: Budget,
         shuffle: bool,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         groups: Sequence[int] | None = None,
-        frames: int | None = None,
-        pairs: int | None = None,
         shards: ShardOrder | None = None,
     ) -> None:
-        self.sizes, self.shuffle, self.seed = np.asarray(sizes), shuffle, seed
-        self.budget = Budget(batch_size, frames, pairs)
+        self.sizes, self.budget, self.shuffle, self.seed = np.asarray(sizes), budget, shuffle, seed
         self.groups = None if groups is None else np.asarray(groups)
         self.rank, self.world_size, self.shards = rank, world_size, shards
         self.epoch = 0
@@ -150,7 +145,7 @@ class WindowLoader:
         """Go on after the batches of a former `state_dict`.
 
         Raises:
-            InputError: the batches come in another order here.
+            InputError: the batches come in another order here, or the place is amid those of one optimizer step.
         """
         order = self._order()
         for name, remedy in _REMEDIES.items():
@@ -161,6 +156,13 @@ class WindowLoader:
                     "ckpt_path",
                     remedy,
                 )
+        if state["batches"] < len(self) and state["batches"] % self.window:
+            raise InputError(
+                "a checkpoint that was written after an optimizer step",
+                f"one after batch {state['batches']}, with {self.window} batches per step",
+                "ckpt_path",
+                "Give checkpoints/last.ckpt of the run.",
+            )
         self.sampler.leave_out(state["epoch"], state["batches"])
 
     def __len__(self) -> int:
@@ -168,19 +170,8 @@ class WindowLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[TimelineBatch]:
-        """The batches, each with the counts of its window.
-
-        Raises:
-            InputError: the place to go on from is amid the batches of one optimizer step.
-        """
+        """The batches, each with the counts of its window."""
         self._epoch, self._given = self.sampler.epoch, self.sampler.first
-        if self._given % self.window:
-            raise InputError(
-                "a checkpoint that was written after an optimizer step",
-                f"one after batch {self._given}, with {self.window} batches per step",
-                "ckpt_path",
-                "Give checkpoints/last.ckpt of the run.",
-            )
         pending: list[TimelineBatch] = []
         for batch in self.loader:
             pending.append(batch)

@@ -62,7 +62,7 @@ def test_epochs_and_processes_take_as_many_steps(
     of = None if groups is None else groups[: len(sizes)]
 
     def sampler(rank: int, world: int) -> EpochBatchSampler:
-        return EpochBatchSampler(sizes, budget.items, True, 3, rank, world, of, budget.frames, budget.pairs)
+        return EpochBatchSampler(sizes, budget, True, 3, rank, world, of)
 
     whole, ranks = sampler(0, 1), [sampler(rank, world) for rank in range(world)]
     for epoch in range(4):
@@ -97,9 +97,7 @@ def test_shards_lose_nothing_whatever_the_budget_and_the_groups(
     order = ShardOrder(shards, window=2)
 
     def sampler(rank: int, world: int) -> EpochBatchSampler:
-        return EpochBatchSampler(
-            sizes, budget.items, shuffle, 3, rank, world, groups, budget.frames, budget.pairs, order
-        )
+        return EpochBatchSampler(sizes, budget, shuffle, 3, rank, world, groups, order)
 
     counts = set()
     for epoch in range(3):
@@ -156,7 +154,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     sizes = [(n % 9 + 1, n % 5, n % 9 + 1) for n in range(200)]
 
     def order(seed: int, epochs: list[int]) -> list[tuple[int, int]]:
-        sampler = EpochBatchSampler(sizes, 1, True, seed, frames=30)
+        sampler = EpochBatchSampler(sizes, Budget(1, frames=30), True, seed)
         found: list[tuple[int, int]] = []
         for epoch in epochs:
             sampler.set_epoch(epoch)
@@ -183,7 +181,7 @@ def test_a_budget_is_used_and_companions_change() -> None:
 
 
 def test_no_process_is_left_without_a_batch_to_test() -> None:
-    ranks = [EpochBatchSampler([(2, 1, 2)] * 5, 1, False, rank=rank, world_size=4, frames=100) for rank in range(4)]
+    ranks = [EpochBatchSampler([(2, 1, 2)] * 5, Budget(1, 100), False, rank=rank, world_size=4) for rank in range(4)]
     shares = [list(rank) for rank in ranks]
     assert all(len(share) == 1 for share in shares)
     assert sorted(item for share in shares for batch in share for _, item in batch) == list(range(5))

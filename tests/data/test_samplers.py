@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from temmed.data.batch import count_items
+from temmed.data.batching import Budget
 from temmed.data.collate import Collator
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted
@@ -27,7 +28,7 @@ def _indices(sampler: EpochBatchSampler) -> list[int]:
 
 @given(_SIZES, st.integers(1, 9), st.booleans(), st.integers(0, 3))
 def test_every_item_once_per_epoch(sizes: Sizes, size: int, shuffle: bool, epoch: int) -> None:
-    sampler = EpochBatchSampler(sizes, size, shuffle, seed=1)
+    sampler = EpochBatchSampler(sizes, Budget(size), shuffle, seed=1)
     sampler.set_epoch(epoch)
     batches = list(sampler)
     assert len(batches) == len(sampler)
@@ -38,8 +39,8 @@ def test_every_item_once_per_epoch(sizes: Sizes, size: int, shuffle: bool, epoch
 
 @given(_SIZES, st.integers(1, 5), st.integers(2, 4), st.booleans())
 def test_ranks_share_the_work(sizes: Sizes, size: int, world: int, shuffle: bool) -> None:
-    ranks = [EpochBatchSampler(sizes, size, shuffle, 3, rank, world) for rank in range(world)]
-    whole = [tuple(batch) for batch in EpochBatchSampler(sizes, size, shuffle, 3)]
+    ranks = [EpochBatchSampler(sizes, Budget(size), shuffle, 3, rank, world) for rank in range(world)]
+    whole = [tuple(batch) for batch in EpochBatchSampler(sizes, Budget(size), shuffle, 3)]
     shares = [[tuple(batch) for batch in rank] for rank in ranks]
     together = [batch for share in shares for batch in share]
     assert set(together) == set(whole)
@@ -53,19 +54,19 @@ def test_ranks_share_the_work(sizes: Sizes, size: int, world: int, shuffle: bool
 
 def test_epochs_differ_and_seeds_repeat() -> None:
     sizes = [(n, 3) for n in range(1, 41)]
-    sampler = EpochBatchSampler(sizes, 4, shuffle=True, seed=5)
+    sampler = EpochBatchSampler(sizes, Budget(4), shuffle=True, seed=5)
     first = _indices(sampler)
-    assert first == _indices(EpochBatchSampler(sizes, 4, shuffle=True, seed=5))
-    assert first != _indices(EpochBatchSampler(sizes, 4, shuffle=True, seed=6))
+    assert first == _indices(EpochBatchSampler(sizes, Budget(4), shuffle=True, seed=5))
+    assert first != _indices(EpochBatchSampler(sizes, Budget(4), shuffle=True, seed=6))
     sampler.set_epoch(1)
     assert first != _indices(sampler)
-    assert _indices(EpochBatchSampler(sizes, 4, shuffle=False)) == list(range(40))
+    assert _indices(EpochBatchSampler(sizes, Budget(4), shuffle=False)) == list(range(40))
 
 
 @given(_SIZES, st.integers(1, 5), st.integers(1, 3), st.integers(0, 20))
 def test_the_rest_of_an_epoch_is_what_was_to_come(sizes: Sizes, size: int, world: int, done: int) -> None:
     for rank in range(world):
-        whole, rest = (EpochBatchSampler(sizes, size, True, 3, rank, world) for _ in range(2))
+        whole, rest = (EpochBatchSampler(sizes, Budget(size), True, 3, rank, world) for _ in range(2))
         rest.leave_out(1, done)
         for epoch in range(3):
             whole.set_epoch(epoch)
@@ -88,7 +89,7 @@ def test_like_sizes_go_together() -> None:
         return extra
 
     def of(shuffle: bool) -> np.ndarray:
-        return padded([[i for _, i in batch] for batch in EpochBatchSampler(sizes, 8, shuffle)])
+        return padded([[i for _, i in batch] for batch in EpochBatchSampler(sizes, Budget(8), shuffle)])
 
     at_random = padded(random.permutation(320).reshape(-1, 8).tolist())
     assert of(shuffle=True)[0] < 0.4 * at_random[0]
@@ -100,7 +101,7 @@ def test_window_counts_are_the_sum_over_the_window(
     records: list[Record], pixels: DecodedPixels, fitted: Fitted, window: int
 ) -> None:
     dataset = SequenceDataset(records, pixels, len(fitted.sources))
-    sampler = EpochBatchSampler(dataset.sizes, 2, shuffle=True)
+    sampler = EpochBatchSampler(dataset.sizes, Budget(2), shuffle=True)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator())
     batches = list(WindowLoader(loader, window))
     assert len(batches) == len(loader)
@@ -120,7 +121,7 @@ def test_a_loader_goes_on_from_the_place_of_another(
     dataset = SequenceDataset(records, pixels, len(fitted.sources))
 
     def make() -> WindowLoader:
-        sampler = EpochBatchSampler(dataset.sizes, 2, shuffle=True)
+        sampler = EpochBatchSampler(dataset.sizes, Budget(2), shuffle=True)
         return WindowLoader(DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator()), 2)
 
     former, latter = make(), make()

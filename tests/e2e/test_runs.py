@@ -111,6 +111,10 @@ def test_a_resumed_run_ends_like_one_that_was_not_stopped(start: Start) -> None:
     half = start(*more, "trainer.max_epochs=2", "test=false")
     rest = start(*more, "trainer.max_epochs=3", f"ckpt_path={half.run}/checkpoints/last.ckpt")
     assert rest.metrics() == whole.metrics()
+    assert "Going on after epoch 2." in rest.output
+    other = start(*more, "seed=1", f"ckpt_path={half.run}/checkpoints/last.ckpt")
+    other.refused("Give the seed of the former run")
+    assert "Going on" not in other.output
 
 
 def test_the_best_epoch_before_a_stop_stays_the_best(finished: Outcome, tmp_path: Path) -> None:

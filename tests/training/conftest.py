@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from temmed.data.batching import Budget
 from temmed.data.collate import Collator
 from temmed.data.dataset import SequenceDataset
 from temmed.data.fitted import Fitted
@@ -47,7 +48,7 @@ def make_loader(tiny_timeline: Timeline, split: Split, fitted: Fitted) -> Callab
     def make(batch_size: int, first: int = 8, subset: str = "train") -> DataLoader:
         records = build_records(tiny_timeline, split, subset, fitted)[:first]
         dataset = SequenceDataset(records, DecodedPixels(ImageSource(tiny_timeline), fitted), len(fitted.sources))
-        sampler = EpochBatchSampler(dataset.sizes, batch_size, shuffle=False)
+        sampler = EpochBatchSampler(dataset.sizes, Budget(batch_size), shuffle=False)
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator())
 
     return make

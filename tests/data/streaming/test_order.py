@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from temmed.data.batching import Budget
 from temmed.data.samplers import EpochBatchSampler
 from temmed.data.streaming.order import ShardOrder
 
@@ -19,7 +20,7 @@ def _samplers(
     shards = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     sizes = [(int(n), 1, int(n)) for n in np.random.default_rng(1).integers(1, 9, len(shards))]
     samplers = [
-        EpochBatchSampler(sizes, size, shuffle, 3, rank, world, shards=ShardOrder(shards.tolist(), window))
+        EpochBatchSampler(sizes, Budget(size), shuffle, 3, rank, world, shards=ShardOrder(shards.tolist(), window))
         for rank in range(world)
     ]
     for sampler in samplers:
@@ -67,7 +68,7 @@ def test_processes_read_mostly_shards_of_their_own() -> None:
     shards = samplers[0].shards.shards
     read = [{int(shards[index]) for batch in sampler for _, index in batch} for sampler in samplers]
     assert sum(map(len, read)) <= len(counts) + (world - 1) * 2
-    strided = [EpochBatchSampler(samplers[0].sizes.tolist(), 8, True, 3, rank, world) for rank in range(world)]
+    strided = [EpochBatchSampler(samplers[0].sizes.tolist(), Budget(8), True, 3, rank, world) for rank in range(world)]
     assert all(len({int(shards[i]) for batch in one for _, i in batch}) == len(counts) for one in strided)
 
 
