@@ -142,12 +142,11 @@ class Fitted:
             deviation=tuple(saved["deviation"]),
             spatial=tuple(saved["spatial"]),
             values=ValueScale(**saved["values"]),
-            windows=saved.get("windows", {}),
-            # Before there were other steps, every image was resized.
-            preparation=Preparation.from_dict(saved.get("preparation", {"size": saved["spatial"]})),
-            units=tuple(saved.get("units", ())),
-            reports=None if saved.get("reports") is None else ReportVocabulary(**saved["reports"]),
-            boxes=saved.get("boxes", False),
+            windows=saved["windows"],
+            preparation=Preparation.from_dict(saved["preparation"]),
+            units=tuple(saved["units"]),
+            reports=None if saved["reports"] is None else ReportVocabulary(**saved["reports"]),
+            boxes=saved["boxes"],
         )
 
 

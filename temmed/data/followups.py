@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -30,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 Images = dict[Source, NDArray]
 #: A position and a source: whose file tells how far pixels lie apart.
 Place = tuple[int, Source]
+#: Of two images, along their axes.
+Spacings = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class FollowUps:
@@ -74,8 +77,8 @@ class FollowUps:
             shared = sorted(set(found[first]) & set(found[position]))
             if position != first and shared:
                 kind = shared[0]
-                spacings = self._spacings(sequence_id, (first, kind), (position, kind), found[first][kind].ndim)
                 images = found[first][kind], found[position][kind]
+                spacings = self._spacings(sequence_id, (first, kind), (position, kind)) or _pixels(images[0].ndim)
                 motions[position] = kind, find_motion(*images, self.how, spacings, self.folder)
         return motions
 
@@ -88,16 +91,23 @@ class FollowUps:
         motions: Mapping[int, tuple[Source, Motion]],
     ) -> NDArray:
         image, target = found[place[0]][place[1]], found[grid[0]][grid[1]]
-        spacings = self._spacings(sequence_id, grid, place, image.ndim)
-        return apply_motion(motions[place[0]][1], image, target.shape, spacings)
+        kind, motion = motions[place[0]]
+        leaders = (grid[0], kind), (place[0], kind)
+        known, own = self._spacings(sequence_id, *leaders), self._spacings(sequence_id, grid, place)
+        if known is None or own is None:
+            # The motion has the unit of the channel that gave it. A channel that does not tell its own spacing in this
+            # unit shows the same field of view as that one.
+            steps, shapes = known or _pixels(image.ndim), [found[position][one].shape for position, one in leaders]
+            own = (
+                tuple(steps[0] * np.divide(shapes[0], target.shape)),
+                tuple(steps[1] * np.divide(shapes[1], image.shape)),
+            )
+        return apply_motion(motion, image, target.shape, own)
 
-    def _spacings(
-        self, sequence_id: str, one: Place, other: Place, dims: int
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Spacings of two images in mm if both files tell, else in pixels."""
+    def _spacings(self, sequence_id: str, one: Place, other: Place) -> Spacings | None:
+        """Spacings of two images in mm, if both files tell."""
         spacings = self.source.spacing(sequence_id, *one), self.source.spacing(sequence_id, *other)
-        pixels = (1.0,) * dims
-        return (spacings[0], spacings[1]) if spacings[0] and spacings[1] else (pixels, pixels)
+        return (spacings[0], spacings[1]) if spacings[0] and spacings[1] else None
 
     def table(self, sequence_id: str) -> list[dict[str, Any]]:
         """A row for each follow-up of a sequence: how it is moved, and whether it is."""
@@ -106,6 +116,10 @@ class FollowUps:
             {"sequence_id": sequence_id, "position": position, "channel": kind.channel, **asdict(motion)}
             for position, (kind, motion) in motions.items()
         ]
+
+
+def _pixels(dims: int) -> Spacings:
+    return (1.0,) * dims, (1.0,) * dims
 
 
 def register_timeline(timeline: Timeline, source: ImageSource, how: str, folder: Path) -> pd.DataFrame:

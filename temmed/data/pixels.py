@@ -103,8 +103,10 @@ def pack(stacks: Sequence[PixelStack], sources: int) -> tuple[Tensor, Tensor]:
                 stack.array.take(stack.rows, axis=0, out=images[part], mode="clip")
                 mask[part] = stack.mask
             else:
-                images[part, list(stack.columns)] = stack.array[stack.rows]
-                mask[part, list(stack.columns)] = stack.mask
+                columns = list(stack.columns)
+                for target, row in zip(images[part], stack.rows.tolist(), strict=True):
+                    target[columns] = stack.array[row]
+                mask[part, columns] = stack.mask
 
     # One processor does not use all of the memory's speed. Loader processes have one thread each.
     threads = torch.get_num_threads() if images.nbytes >= _WORTH_THREADS else 1

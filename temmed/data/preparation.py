@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 #: Changes when the same settings give other pixels than before.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Preparation:
-        """The inverse of `to_dict`; what is not there has its default."""
-        known = {field.name for field in fields(cls)} & set(saved)
-        return cls(**{name: _plain(saved[name]) for name in known})
+        """The inverse of `to_dict`."""
+        return cls(**{name: _plain(value) for name, value in saved.items()})
 
     def key(self) -> str:
         """A name that two preparations share only if they give the same pixels.

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from temmed.data.resampling import as_type
+from temmed.data.resampling import as_type, exact
 from temmed.errors import InputError
 from temmed.files import atomic_write
 
@@ -130,7 +130,8 @@ def apply_motion(
         size: of the first visit's image.
         spacings: of the first visit's image, and of this one.
     """
-    moved = _moved(_image(image, spacings[1]), _grid(size, spacings[0]), _transform(motion), float(image.min()))
+    source = _image(image, spacings[1], exact(image.dtype))
+    moved = _moved(source, _grid(size, spacings[0]), _transform(motion), float(image.min()))
     return as_type(moved, image.dtype)
 
 
@@ -153,10 +154,10 @@ def _grid(size: Sequence[int], spacing: Sequence[float]) -> SimpleITK.Image:
     return grid
 
 
-def _image(pixels: NDArray, spacing: Sequence[float]) -> SimpleITK.Image:
+def _image(pixels: NDArray, spacing: Sequence[float], kind: DTypeLike = np.float32) -> SimpleITK.Image:
     import SimpleITK as sitk  # noqa: N813
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(pixels, dtype=np.float32))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(pixels, dtype=kind))
     image.CopyInformation(_grid(pixels.shape, spacing))
     return image
 

@@ -24,7 +24,7 @@ def resize(image: NDArray, size: Sequence[int]) -> NDArray:
     """
     if image.shape == tuple(size):
         return image
-    values = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    values = torch.from_numpy(np.ascontiguousarray(image, dtype=exact(image.dtype)))
     if image.ndim == 3 and image.shape[0] != size[0]:
         # PyTorch antialiases two axes at once; of a volume first the slices, then the other two.
         flat = values.flatten(1)[None, None]
@@ -38,6 +38,11 @@ def _interpolate(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if tuple(images.shape[2:]) == tuple(size):
         return images
     return functional.interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def exact(kind: np.dtype) -> np.dtype:
+    """The type to interpolate in: float32, or float64 where that does not hold all values of an image's type."""
+    return np.result_type(kind, np.float32)
 
 
 def as_type(values: NDArray, kind: np.dtype) -> NDArray:

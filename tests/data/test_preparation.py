@@ -33,10 +33,8 @@ def test_it_comes_back_from_json_with_the_same_key() -> None:
     assert len({ALL.key(), *(replace(ALL, **change).key() for change in changes)}) == 5
 
 
-def test_what_was_fitted_before_there_were_other_steps_is_resized(fitted: Fitted) -> None:
-    saved = fitted.to_dict()
-    assert saved.pop("preparation") == {"register": None, "spacing": None, "slices": None, "size": [32, 32]}
-    assert Fitted.from_dict(saved) == fitted
+def test_images_of_no_given_size_keep_their_own(fitted: Fitted) -> None:
+    assert fitted.preparation == Preparation(size=(32, 32))
     assert not fitted.native
     assert replace(fitted, preparation=Preparation()).native
 
@@ -113,6 +111,18 @@ def test_number_types_stay_and_values_are_rounded(kind: type) -> None:
     whole = resize(image.astype(np.float32), (15, 16))
     if kind is not np.float32:
         np.testing.assert_array_equal(resize(image, (15, 16)), np.rint(whole))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint32, np.int64])
+def test_numbers_that_float32_does_not_hold_stay_exact(kind: type) -> None:
+    image = np.random.default_rng(0).integers(0, 250, (20, 31))
+    large = (image + 2**30).astype(kind)
+    for step in (lambda i: resize(i, (15, 16)), lambda i: resize(i, (40, 60)), lambda i: cut_or_pad(i, (15, 40))):
+        changed = step(large)
+        assert changed.dtype == kind
+        assert abs(changed - 2.0**30 - step(image.astype(float))).max() <= 0.5 + 1e-6
+    volume = np.full((4, 5, 6), 2**24 + 1, kind)
+    np.testing.assert_array_equal(resize(volume, (3, 7, 9)), np.full((3, 7, 9), 2**24 + 1))
 
 
 def test_cutting_and_padding_keep_the_middle() -> None:

@@ -164,6 +164,26 @@ def test_one_motion_moves_all_channels_of_a_visit_in_their_number_type(visits: V
     motion = find_motion(first["t1"], second["t1"], "rigid", ones(2))
     for number_type in (np.uint8, np.int16, np.uint16):
         assert apply_motion(motion, np.full((64, 64), 200, number_type), (64, 64), ones(2)).dtype == number_type
+    exact = np.full((64, 64), 2**24 + 1, np.int32)
+    np.testing.assert_array_equal(apply_motion(motion, exact, (64, 64), ones(2)), exact)
+
+
+@needs_simpleitk
+@pytest.mark.parametrize("telling", ["flair", "t1"])
+def test_channels_move_alike_where_one_of_them_tells_its_spacing(
+    telling: str, visits: Visits, with_tables: Callable[..., Timeline], tmp_path: Path
+) -> None:
+    first = anatomy((64, 64))
+    second = moved(first, 7.0, (4.0, -2.0))
+    timeline = visits({"s0": [{"flair": image, "t1": image} for image in (first, second)]}, (2.5, 2.5))
+    images = timeline.table("images").copy()
+    for row in np.flatnonzero(images["channel"] != telling):
+        image = (first, second)[images["position"][row]]
+        images.loc[row, "path"] = f"images/{row}.npy"
+        np.save(timeline.root / "images" / f"{row}.npy", image)
+    found = PreparedImages(ImageSource(with_tables(timeline, images=images)), RIGID, tmp_path / "kept").read("s0")[1]
+    assert abs(found[Source("flair")] - first)[16:48, 16:48].mean() < 0.4 * abs(second - first)[16:48, 16:48].mean()
+    np.testing.assert_allclose(found[Source("t1")], found[Source("flair")], rtol=1e-5, atol=0.01)
 
 
 @needs_simpleitk

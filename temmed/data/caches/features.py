@@ -97,7 +97,7 @@ def open_features(
     key = feature_key(image_key(timeline, fitted, states), fitted, backbone)
 
     def pixels() -> Pixels:
-        return open_pixels(timeline, fitted, cache, mode, once=mode == "auto")
+        return open_pixels(timeline, fitted, cache, mode, once=mode == "auto", states=states)
 
     return build_features(cache / "features" / key, timeline, fitted, pixels, encode, states)
 

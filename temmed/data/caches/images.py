@@ -110,7 +110,12 @@ def image_key(timeline: Timeline, fitted: Fitted, states: Mapping[str, ImageStat
 
 
 def open_pixels(
-    timeline: Timeline, fitted: Fitted, cache: Path | None, mode: CacheImages = "auto", once: bool = False
+    timeline: Timeline,
+    fitted: Fitted,
+    cache: Path | None,
+    mode: CacheImages = "auto",
+    once: bool = False,
+    states: Mapping[str, ImageState] | None = None,
 ) -> Pixels:
     """Where the pixels of a timeline are best taken from: a cache, built if need be, or the files.
 
@@ -121,6 +126,7 @@ def open_pixels(
         mode: ``always`` or ``never`` build a cache; ``auto`` where it is worth while: not for uncompressed arrays that
             have their size already.
         once: every image is read once or not at all, so that nothing is built; what is there is used.
+        states: of the image files; looked up if it is not given.
 
     Raises:
         InputError: images cannot be read, or there is no space for a cache.
@@ -136,7 +142,7 @@ def open_pixels(
         return decoded()
     if once and not _memo(cache, timeline).exists():
         return decoded()
-    states = read_states(timeline, cache)
+    states = read_states(timeline, cache) if states is None else states
     target = cache / "images" / image_key(timeline, fitted, states)
     if once and not target.exists():
         return decoded()

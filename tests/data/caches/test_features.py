@@ -7,12 +7,13 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from temmed.data.caches import features
+from temmed.data.caches import features, images
 from temmed.data.caches.digests import ImageState
 from temmed.data.caches.features import FeatureStore, build_features, feature_key, open_features
 from temmed.data.caches.images import read_states
@@ -126,10 +127,17 @@ def test_key_follows_weights_images_and_transforms(fitted: Fitted, backbone: nn.
 
 @pytest.mark.parametrize("mode", ["auto", "always"])
 def test_features_of_cached_and_of_decoded_images_are_equal(
-    mode: str, tmp_path: Path, tiny_timeline: Timeline, fitted: Fitted, backbone: nn.Module
+    mode: str,
+    tmp_path: Path,
+    tiny_timeline: Timeline,
+    fitted: Fitted,
+    backbone: nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encode = _encoder(backbone)
+    encode, looked = _encoder(backbone), Mock(wraps=images.image_states)
+    monkeypatch.setattr(images, "image_states", looked)
     found = open_features(tiny_timeline, fitted, backbone, encode, tmp_path, mode)  # type: ignore[arg-type]
+    looked.assert_called_once()
     assert (tmp_path / "images").exists() == (mode == "always")
     expected = _build(tmp_path / "elsewhere", tiny_timeline, fitted, encode)
     assert torch.equal(found.stack("s00001", [0, 1]), expected.stack("s00001", [0, 1]))
