@@ -6,6 +6,7 @@ user's to know about in one line, so that here it travels as a value and is rais
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 
 from torch.utils.data import DataLoader, Dataset
@@ -64,9 +65,22 @@ class TimelineLoader(DataLoader):
         """Batches.
 
         Raises:
-            InputError: an item could not be read.
+            InputError: an item could not be read, or a worker process was killed.
         """
-        for batch in super().__iter__():
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            # What PyTorch says of it has no reason: its way to ask for that is lost when a trainer has run before.
+            codes = [worker.exitcode for worker in getattr(batches, "_workers", ()) if not worker.is_alive()]
+            if killed := [signal.Signals(-code).name for code in codes if code and code < 0]:
+                raise InputError(
+                    "loader processes that go on to the end",
+                    f"ended by {', '.join(killed)}",
+                    f"data.num_workers={self.num_workers}",
+                    "If memory ran out, use fewer processes or smaller batches. Else start again.",
+                ) from error
+            raise
