@@ -190,7 +190,7 @@ def test_help_loads_no_torch(words: list[str]) -> None:
         "app(sys.argv[1:], standalone_mode=False)\n"
         "print(sorted({'torch', 'pandas', 'pytorch_lightning'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "predict" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"

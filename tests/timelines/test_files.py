@@ -26,7 +26,7 @@ def run_until_ready_then_kill(code: str, *arguments: object) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "ready"
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait()
     process.stdout.close()
 
 

@@ -154,7 +154,7 @@ def show(page: Path, place: str, profile: Path) -> str:
     """The page's elements after its script has run."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom"]
     command = ["chromium", *options, f"{page.as_uri()}#{place}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 in_a_browser = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the chromium browser")
