@@ -20,11 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are 
 from experiments.modalities.horizons import write_horizons
 from experiments.runner import FROZEN, Job, compare, epochs, finish, parser, train_all
 
-#: The sets: what all rows share, and what trains the encoder.
-SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "mri": (("data=mri", "data.patients=1600"), epochs(10, rate="3e-3")),
-    "ct": (("data=ct", "data.patients=1600"), epochs(10, rate="3e-3")),
-    "ultrasound": (("data=ultrasound",), (*epochs(10, rate="3e-3"), "data.batch_size=4")),
+#: Few sequences in a batch, where sequences are long and the set has few.
+SMALL = "data.batch_size=4"
+#: The sets: what all rows share, what trains the encoder, and what trains all others.
+SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "mri": (("data=mri",), epochs(6, rate="3e-3"), epochs(5)),
+    "ct": (("data=ct", "data.patients=1600"), epochs(10, rate="3e-3"), epochs(8)),
+    "ultrasound": (("data=ultrasound",), (*epochs(6, rate="3e-3"), SMALL), (*epochs(4), SMALL)),
 }
 HEADS = (
     "mean_pool",
@@ -44,19 +46,17 @@ ROWS = ("static", "measure", *HEADS, *PROBES)
 MEASURED = ("mri",)
 #: Whom the others are compared with.
 REFERENCE = "memory_fusion"
-#: What follows the encoder, at the same rate for all.
-FOLLOWING = epochs(6)
 
 
 def plan(dataset: str, rows: Sequence[str], seed: int, out: Path, overrides: Sequence[str]) -> tuple[Job, list[Job]]:
     """The training of the encoder of a set and seed, and those that start from it."""
-    shared, encoder = SETS[dataset]
+    shared, encoder, following = SETS[dataset]
 
     def job(row: str, *own: str) -> Job:
         return Job(row, seed, (*own, *shared, *overrides), out / dataset / row / f"seed{seed}")
 
     first = job("static", "model=static", *encoder)
-    frozen = (*FOLLOWING, *FROZEN, f"model.start_from={first.folder}/checkpoints/best.ckpt")
+    frozen = (*FROZEN, *following, f"model.start_from={first.folder}/checkpoints/best.ckpt")
     models = {row: (f"model={row}",) for row in HEADS} | {
         row: (f"model={REFERENCE}", f"experiment={row}") for row in PROBES
     }
