@@ -38,7 +38,14 @@ from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split, keep_split, load_split, reopen_split, seen_before
-from temmed.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_module, read_checkpoint, start_from
+from temmed.training.checkpoint import (
+    AtomicCheckpointIO,
+    LastCheckpoint,
+    load_module,
+    read_checkpoint,
+    read_fitted,
+    start_from,
+)
 from temmed.training.compiling import compile_parts
 from temmed.training.course import check_settings, describe_place, go_on_with, read_course
 from temmed.training.find_lr import draw, find_lr
@@ -93,6 +100,9 @@ def _train(config: DictConfig) -> dict[str, float]:
     model["text"], tokenizer = open_text(model["text"])
     fitted = fit(timeline, split, settings.size, settings.windows, settings.steps, motions, tokenizer)
     fitted = fit_heads(fitted, model["heads"], timeline, split, settings)
+    other_data = model["start_data"] == "other"
+    if model["start_from"] is not None and other_data:
+        fitted = fitted.after(read_fitted(model["start_from"]))
     if settings.cache_features and fitted.native:
         raise InputError(
             "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."
@@ -113,7 +123,7 @@ def _train(config: DictConfig) -> dict[str, float]:
         model, fitted.to_dict(), provenance, instantiate(config.optimizer), instantiate(config.scheduler)
     )
     if model["start_from"] is not None:
-        start_from(module, model["start_from"], model["start_parts"])
+        start_from(module, model["start_from"], model["start_parts"], other_data)
     compile_parts(module.reasoner, **_plain(config.compile))
     former = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     if former is not None:

@@ -79,7 +79,7 @@ def model_config() -> Callable[..., dict[str, Any]]:
         model["backbone"] |= {"stage": 1, "grid": 2}
         model["text"] |= {"heads": 2}
         model["reader"] |= {"heads": 3, "head_dim": 8, "hidden": 32}
-        model |= {"chunk": None, "carry": "exact", "previous_answers": {}}
+        model |= {"chunk": None, "carry": "exact", "previous_answers": {}, "train": "full"}
         model["temporal"] |= changes
         return model
 

@@ -134,8 +134,10 @@ class ModelConfig:
     chunk: int | None = field(default=MISSING, metadata=rule(minimum=1))
     carry: str = field(default=MISSING, metadata=rule(choices=("exact", "detach")))
     previous_answers: dict[str, Any] = MISSING
+    train: str = field(default=MISSING, metadata=rule(choices=("full", "outputs")))
     start_from: str | None = field(default=MISSING, metadata=rule(exists="file"))
     start_parts: list[str] = MISSING
+    start_data: str = field(default=MISSING, metadata=rule(choices=("same", "other")))
     measure: dict[str, Any] | None = MISSING
 
 

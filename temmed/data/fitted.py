@@ -13,6 +13,7 @@ from temmed.data.preparation import Preparation
 from temmed.data.pretrained_tokenizer import PretrainedTokenizer
 from temmed.data.report_vocabulary import ReportVocabulary
 from temmed.data.tokenizer import TextTokenizer, Tokenizer
+from temmed.errors import InputError
 from temmed.timelines.windows import Window
 
 
@@ -115,6 +116,24 @@ class Fitted:
         """Which channel is made from which source, through which window."""
         number = {name: n for n, name in enumerate(self.channels)}
         return tuple((number[name], n, w) for n, source in enumerate(self.sources) for name, w in source.channels)
+
+    def after(self, former: Fitted) -> Fitted:
+        """The same for a model that was trained on other data before, so that what it has learned keeps its meaning.
+
+        Words keep the ids they had, new ones come after them, and values keep their scale. Channels, their mean and
+        deviation are those of these data.
+
+        Raises:
+            InputError: texts become ids in different ways.
+        """
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, Tokenizer) and isinstance(former.tokenizer, Tokenizer):
+            tokenizer = former.tokenizer.extended(tokenizer.words)
+        elif tokenizer != former.tokenizer:
+            raise InputError(
+                "the text encoder of the checkpoint to start from", "another", "model.text", "Choose the same one."
+            )
+        return replace(self, tokenizer=tokenizer, values=former.values, reports=former.reports or self.reports)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for a checkpoint."""

@@ -77,6 +77,14 @@ class Tokenizer:
             counts.update(units(text))
         return cls(tuple(sorted(word for word, count in counts.items() if count >= least)))
 
+    def extended(self, words: Iterable[str]) -> Tokenizer:
+        """With further words, whose ids come after those there are.
+
+        >>> Tokenizer(("grow", "it")).extended(("fall", "it")).words
+        ('grow', 'it', 'fall')
+        """
+        return Tokenizer(tuple(dict.fromkeys((*self.words, *words))))
+
     def __post_init__(self) -> None:
         """Number the words."""
         object.__setattr__(self, "_ids", {word: n + _FIRST_WORD for n, word in enumerate(self.words)})

@@ -47,6 +47,15 @@ def adapt(network: nn.Module, train: str, lora: Mapping[str, Any] | None = None,
         raise InputError("full, none, lora or last-N", repr(train), f"{where}.train", "Set it to one of them.")
 
 
+def unadapted(name: str) -> str | None:
+    """What a parameter of a network is called before low-rank additions; ``None`` for one of the additions.
+
+    >>> unadapted("stages.0.conv.base_layer.weight"), unadapted("stages.0.conv.lora_A.default.weight")
+    ('stages.0.conv.weight', None)
+    """
+    return None if ".lora_" in name else name.replace(".base_layer.", ".")
+
+
 def blocks(network: nn.Module) -> dict[str, nn.Module]:
     """The repeated parts of a network by name, in their order: residual blocks, transformer layers.
 

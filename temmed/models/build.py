@@ -67,7 +67,7 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
 
     Args:
         model: the ``model`` group, resolved: ``dim, backbone, text, temporal, reader, heads, chunk,
-            carry, previous_answers``.
+            carry, previous_answers, train``.
         fitted: channels, image size and vocabulary.
 
     Returns:
@@ -111,4 +111,6 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
             "model.previous_answers",
             "Choose model/previous_answers=none, or give both a weight above 0.",
         )
+    if model["train"] == "outputs":
+        reasoner.learn_outputs()
     return reasoner

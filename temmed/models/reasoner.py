@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
+from temmed.errors import InputError
+from temmed.models.adaptation import settle
 from temmed.models.chunks import Deferred
 from temmed.models.heads.base import Encoded, TaskHead
 from temmed.models.previous_answers import PreviousAnswers
@@ -72,6 +74,32 @@ class Reasoner(nn.Module):
     def wanted(self) -> list[str]:
         """Fields of the batch whose texts the task heads read."""
         return list(dict.fromkeys(name for head in self.tasks.values() for name in head.texts))
+
+    def train(self, mode: bool = True) -> Reasoner:
+        """As ever, but what does not learn stays in evaluation mode."""
+        super().train(mode)
+        if mode:
+            settle(self)
+        return self
+
+    def learn_outputs(self) -> None:
+        """Fix everything but the last layers of the task heads; the backbone has a rule of its own.
+
+        Raises:
+            InputError: a head does not say what its last layers are.
+        """
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name.startswith("backbone."))
+        for name, head in self.tasks.items():
+            if not head.outputs and list(head.parameters()):
+                raise InputError(
+                    "task heads with output layers to learn",
+                    f"{name}, which has none",
+                    "model.train",
+                    f"Set model.heads.{name}.weight=0, or model.train=full.",
+                )
+            for layer in head.outputs:
+                head.get_submodule(layer).requires_grad_(True)
 
     def encode_images(self, batch: TimelineBatch) -> Tensor:
         """Tokens ``(B, T, K, D)``, scattered from the packed images; missing ones are the learned embedding."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from temmed.data.fitted import Fitted
 from temmed.errors import InputError
 from temmed.files import atomic_stream
+from temmed.models.adaptation import unadapted
 from temmed.training.module import FORMAT, TimelineModule
 
 
@@ -197,36 +198,67 @@ def load_module(path: str | Path) -> TimelineModule:
     return module.eval()
 
 
-def start_from(module: TimelineModule, path: str | Path, parts: Sequence[str]) -> None:
+def read_fitted(path: str | Path) -> Fitted:
+    """What the model of a checkpoint knows of its training data.
+
+    Raises:
+        InputError: see `read_checkpoint`.
+    """
+    return Fitted.from_dict(read_checkpoint(path)["hyper_parameters"]["fitted"])
+
+
+def start_from(module: TimelineModule, path: str | Path, parts: Sequence[str], other_data: bool = False) -> None:
     """Copy parts of another run's model into a fresh one.
 
+    Low-rank additions that the other has not start from nothing, and words that it does not know from chance.
+
     Args:
-        module: the fresh model.
+        module: the fresh model; with ``other_data`` fitted `Fitted.after` the checkpoint.
         path: the other run's checkpoint.
         parts: names of modules of the `Reasoner`, for instance ``backbone`` or ``heads.answer``.
+        other_data: whether it may have been trained on other data.
 
     Raises:
         InputError: a part does not exist, or has other shapes; or the vocabulary or the normalisation differs.
     """
     content = read_checkpoint(path)
-    if Fitted.from_dict(content["hyper_parameters"]["fitted"]) != module.fitted:
+    former = Fitted.from_dict(content["hyper_parameters"]["fitted"])
+    if former != module.fitted and not other_data:
         raise InputError(
             "a checkpoint fitted to the same train subset",
             "another vocabulary, normalisation or image size",
             str(path),
-            "Start from a run on the same data, split and data.size.",
+            "Start from a run on the same data, split and data.size, or set model.start_data=other.",
         )
     known = sorted({name.split(".")[0] for name in module.reasoner.state_dict()})
+    words = len(former.tokenizer), len(module.fitted.tokenizer)
     for part in parts:
         prefix = f"reasoner.{part}"
         own = {k: v for k, v in module.state_dict().items() if k == prefix or k.startswith(prefix + ".")}
         if not own:
             raise InputError(f"parts among {', '.join(known)}", repr(part), "model.start_parts", "Correct the name.")
-        wrong = [
-            k for k, v in own.items() if k not in content["state_dict"] or content["state_dict"][k].shape != v.shape
-        ]
-        if wrong:
+        found = {name: _former(name, value, content["state_dict"], words) for name, value in own.items()}
+        if wrong := [name for name, value in own.items() if found[name].shape != value.shape]:
             raise InputError(
                 f"the same shapes in {part}", f"{wrong[0]} differs", str(path), "Use the same model.* settings."
             )
-        module.load_state_dict({k: content["state_dict"][k] for k in own}, strict=False)
+        module.load_state_dict(found, strict=False)
+
+
+def _former(name: str, fresh: Tensor, saved: Mapping[str, Tensor], words: tuple[int, int]) -> Tensor:
+    """What a fresh tensor is to be; one that the checkpoint lacks is empty.
+
+    Args:
+        name: of the tensor.
+        fresh: as it is.
+        saved: the tensors of the checkpoint.
+        words: how many ids of words the checkpoint has, and the fresh model.
+    """
+    before = name if name in saved else unadapted(name)
+    if before is None:
+        return fresh
+    value = saved.get(before, fresh.new_empty(0))
+    grown = words[0] < words[1] and (*value.shape[:1], *fresh.shape[:1]) == words
+    if grown and value.shape[1:] == fresh.shape[1:]:
+        return torch.cat([value, fresh[len(value) :]])
+    return value

@@ -43,6 +43,7 @@ class AlignmentHead(TaskHead):
 
     texts = ("written",)
     items = "alignment"
+    outputs = ("image",)
     contrastive = True
 
     def __init__(

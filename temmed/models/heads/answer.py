@@ -16,6 +16,7 @@ class AnswerHead(TaskHead):
 
     texts = ("prompts", "choices")
     items = "answer"
+    outputs = ("feature",)
 
     def __init__(self, sizes: Sizes, weight: float, early_weight: float | None = None) -> None:
         super().__init__(sizes, weight, early_weight)

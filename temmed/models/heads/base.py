@@ -112,6 +112,8 @@ class TaskHead(nn.Module, ABC):
     items: ClassVar[str]
     #: Whether its loss compares the items of a batch with each other, so that it depends on the company.
     contrastive: ClassVar[bool] = False
+    #: Its last layers, by name: what is left to learn of it in a linear probe.
+    outputs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, sizes: Sizes, weight: float, early_weight: float | None = None) -> None:
         super().__init__()

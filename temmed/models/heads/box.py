@@ -34,6 +34,7 @@ class BoxHead(TaskHead):
 
     texts = ("box_prompts",)
     items = "box"
+    outputs = ("out.4",)
 
     def __init__(
         self, sizes: Sizes, weight: float, l1: float = 5.0, giou: float = 2.0, early_weight: float | None = None

@@ -46,6 +46,7 @@ class IntervalHead(TaskHead):
 
     texts = ("event_prompts",)
     items = "interval"
+    outputs = ("on.2", "never")
 
     def __init__(self, sizes: Sizes, weight: float, early_weight: float | None = None) -> None:
         super().__init__(sizes, weight, early_weight)

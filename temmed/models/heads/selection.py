@@ -44,6 +44,7 @@ class SelectionHead(TaskHead):
 
     texts = ("statements",)
     items = "selection"
+    outputs = ("pair.2",)
     contrastive = True
 
     def __init__(

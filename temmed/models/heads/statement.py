@@ -20,6 +20,7 @@ class StatementHead(TaskHead):
 
     texts = ("statements",)
     items = "statement"
+    outputs = ("out.2",)
 
     def __init__(self, sizes: Sizes, weight: float, early_weight: float | None = None) -> None:
         super().__init__(sizes, weight, early_weight)

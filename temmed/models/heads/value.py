@@ -18,6 +18,7 @@ class ValueHead(TaskHead):
 
     texts = ("prompts",)
     items = "value"
+    outputs = ("out.2",)
 
     def __init__(self, sizes: Sizes, weight: float, early_weight: float | None = None) -> None:
         super().__init__(sizes, weight, early_weight)
