@@ -52,7 +52,7 @@ def _aligned() -> Aligned:
 def _naive_alignment(head: AlignmentHead) -> float:
     said = _aligned()
     items = [(PATIENTS[b], said.images[b, r], said.reports[b, r]) for b in range(5) for r in range(2) if MASK[b][r]]
-    scale = math.exp(min(float(head.log_scale), head.most))
+    scale = math.exp(min(float(head.temperature.log_scale), head.temperature.most))
     total = 0.0
     for n, (patient, image, report) in enumerate(items):
         for own, others in ((image, [r for _, _, r in items]), (report, [i for _, i, _ in items])):
@@ -92,7 +92,7 @@ def _learn(rows: list[int]) -> dict[str, Any]:
     head = AlignmentHead(SIZES, 1.0, size=4).double().train()
     loss = head.loss(Aligned(*leaves), _reports([PATIENTS[n] for n in rows], [MASK[n] for n in rows]))
     loss.backward()
-    return {"loss": loss.detach(), "scale": head.log_scale.grad, "grads": [leaf.grad for leaf in leaves]}
+    return {"loss": loss.detach(), "scale": head.temperature.log_scale.grad, "grads": [leaf.grad for leaf in leaves]}
 
 
 def _in_process(rank: int, folder: str) -> None:
@@ -135,7 +135,7 @@ def test_selection_is_a_loop_over_statements() -> None:
     pair = {item: (item[0], told[item[0]][item[1]][0]) for item in items}
     words = {item: told[item[0]][item[1]][1] for item in items}
     true_of = {(words[item], pair[item]) for item in items}
-    total, hits, scale = 0.0, 0, math.exp(float(head.log_scale))
+    total, hits, scale = 0.0, 0, math.exp(float(head.temperature.log_scale))
     for item in items:
         options = [o for o in items if o == item or (words[item], pair[o]) not in true_of]
         scores = [scale * float(said.sentences[item] @ said.pairs[o]) for o in options]

@@ -6,7 +6,6 @@ sequence up to the position of the report, and reports of the same patient are n
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional
 from temmed.data.batch import TimelineBatch, valid_items
 from temmed.models.heads.base import Encoded, Sizes, TaskHead
 from temmed.models.heads.gathering import gather_rows
+from temmed.models.temperature import Temperature
 
 
 @dataclass
@@ -60,8 +60,7 @@ class AlignmentHead(TaskHead):
         self.queries = nn.Parameter(torch.randn(queries, sizes.dim))
         self.image = nn.Linear(queries * sizes.dim, size)
         self.report = nn.Linear(sizes.dim, size)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
-        self.most = -math.log(least_temperature)
+        self.temperature = Temperature(temperature, least_temperature)
 
     def forward(self, encoded: Encoded) -> Aligned:
         """Embeddings of every report and of the images up to it."""
@@ -88,12 +87,11 @@ class AlignmentHead(TaskHead):
         valid = valid_items(batch, self.items)
         patients = batch.patients.unsqueeze(1).expand_as(valid)[valid]
         images, reports = said.images[valid], said.reports[valid]
-        scale = self.log_scale.clamp(max=self.most).exp()
         everyone, first = gather_rows(patients) if self.training else (patients, 0)
         own = torch.arange(first, first + len(patients), device=patients.device)
         alike = (patients.unsqueeze(1) == everyone).scatter(1, own.unsqueeze(1), False)
         found = []
         for anchors, others in ((images, reports), (reports, images)):
             candidates, _ = gather_rows(others) if self.training else (others, 0)
-            found.append(((scale * anchors @ candidates.T).masked_fill(alike, -torch.inf), own))
+            found.append(((self.temperature(anchors) @ candidates.T).masked_fill(alike, -torch.inf), own))
         return found

@@ -7,7 +7,6 @@ the same one, instead of three; pairs of which the very sentence is true as well
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from temmed.data.batch import TimelineBatch, earlier_images, valid_items
 from temmed.models.heads.base import Encoded, Sizes, TaskHead
+from temmed.models.temperature import Temperature
 
 
 @dataclass
@@ -63,8 +63,7 @@ class SelectionHead(TaskHead):
             nn.Linear(2 * queries * sizes.read, 2 * sizes.dim), nn.GELU(), nn.Linear(2 * sizes.dim, size)
         )
         self.sentence = nn.Linear(sizes.dim, size)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
-        self.most = -math.log(least_temperature)
+        self.temperature = Temperature(temperature, least_temperature)
 
     def forward(self, encoded: Encoded) -> Pairs:
         """Embeddings of every statement and of the pair that ends at its position."""
@@ -91,7 +90,7 @@ class SelectionHead(TaskHead):
     def _logits(self, said: Pairs, batch: TimelineBatch) -> Tensor:
         """Score of the pair of each statement for each statement ``(N, N)``; −inf for what is no option."""
         valid = valid_items(batch, self.items)
-        logits = self.log_scale.clamp(max=self.most).exp() * said.sentences[valid] @ said.pairs[valid].T
+        logits = self.temperature(said.sentences[valid]) @ said.pairs[valid].T
         words = torch.unique(batch.statements[valid], dim=0, return_inverse=True)[1]
         place = torch.stack([valid.nonzero()[:, 0], batch.statement_position[valid]], dim=-1)
         same_pair = (place.unsqueeze(1) == place).all(dim=-1)

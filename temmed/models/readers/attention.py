@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from temmed.models.readers.base import Asked, Shown
 from temmed.models.readers.moments import MomentQuery, address, hide
+from temmed.models.temperature import Temperature
 from temmed.models.temporal.base import TemporalMemory
 
 #: Least temperature, as in CLIP (Radford et al. 2021): scores of more than 100 help nobody.
@@ -40,13 +39,12 @@ class Cosine(nn.Module):
         super().__init__()
         self.sentence = nn.Linear(dim, size)
         self.patch = nn.Linear(dim, size)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.temperature = Temperature(temperature, _LEAST_TEMPERATURE)
 
     def forward(self, prompts: Tensor, tokens: Tensor) -> Tensor:
         """``(N, Q, D), (N, M, D) → (N, Q, 1, M)``."""
         sentences, patches = (functional.normalize(x, dim=-1) for x in (self.sentence(prompts), self.patch(tokens)))
-        temperature = self.log_temperature.exp().clamp(min=_LEAST_TEMPERATURE)
-        return (torch.matmul(sentences, patches.transpose(1, 2)) / temperature).unsqueeze(2)
+        return torch.matmul(self.temperature(sentences), patches.transpose(1, 2)).unsqueeze(2)
 
 
 def values(layer: nn.Linear, seen: Tensor, total: Tensor) -> Tensor:
