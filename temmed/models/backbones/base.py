@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ Norm = Literal["frozen", "group"]
 Slices = Literal["mean", "keep"]
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A network whose feature map becomes a grid of tokens. Subclasses build it and implement `maps`.
 
     Args:
@@ -25,7 +26,9 @@ class Backbone(nn.Module):
         spatial_dims: 2 or 3. A network of 2 reads volumes slice by slice (2.5D).
         grid: tokens along each side, one number or one for each axis, by average pooling; ``None`` keeps the map.
         slices: ``mean`` averages the tokens of slices; ``keep`` makes those of each slice places of their own.
-        batch_norm: ``frozen`` uses the stored statistics, ``group`` puts GroupNorm in its place.
+        batch_norm: ``frozen`` uses the stored statistics, ``group`` puts GroupNorm in its place; by default frozen if
+            weights are loaded.
+        loaded: whether the network has weights from elsewhere.
         train: what learns, see `temmed.models.adaptation.adapt`.
         lora: see there.
         rebuild: arguments with which the subclass builds the same network without fetching anything; a checkpoint
@@ -43,12 +46,14 @@ class Backbone(nn.Module):
         spatial_dims: int,
         grid: int | Sequence[int] | None,
         slices: Slices,
-        batch_norm: Norm,
+        batch_norm: Norm | None,
+        loaded: bool,
         train: str,
         lora: Mapping[str, Any] | None,
         rebuild: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        batch_norm = batch_norm or ("frozen" if loaded else "group")
         if batch_norm == "group":
             _without_batch_norm(network)
         adapt(network, train, lora)
@@ -60,9 +65,9 @@ class Backbone(nn.Module):
         self.train()
         self.rebuild = {"weights": None, "weights_sha256": None, "batch_norm": batch_norm, **rebuild}
 
+    @abstractmethod
     def maps(self, images: Tensor) -> Tensor:
         """Images ``(N, C, *spatial)`` → feature maps ``(N, dim, *grid)``."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Backbone:
         """What does not learn stays in evaluation mode, as does BatchNorm."""
