@@ -25,6 +25,7 @@ from transformers import (
 from temmed.data.batch import IGNORE
 from temmed.data.report_vocabulary import ReportVocabulary
 from temmed.errors import InputError
+from temmed.models.weights import fetching_transformers
 
 
 class ReportDecoder(nn.Module):
@@ -138,17 +139,10 @@ def _up_to(ids: list[int], end: int) -> list[int]:
 def _pretrained(name: str, longest: int) -> PreTrainedModel:
     """A pretrained model with cross-attention, checked for what it must do."""
     where = "model.heads.report.name"
-    try:
+    with fetching_transformers(name, where):
         config = AutoConfig.from_pretrained(name)
         config.is_decoder = config.add_cross_attention = True
         found = AutoModelForCausalLM.from_pretrained(name, config=config)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "a causal language model of the Hugging Face hub, or a folder of one",
-            str(error).splitlines()[0],
-            where,
-            "Check the name; without a network it must be a folder, or in the cache.",
-        ) from error
     if "encoder_hidden_states" not in inspect.signature(found.forward).parameters:
         raise InputError(
             "a language model with cross-attention, so that it can attend to images",

@@ -165,6 +165,22 @@ def fetching(name: str, where: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def fetching_transformers(name: str, where: str) -> Iterator[None]:
+    """`fetching`, for the library transformers, which knows a model by its configuration.
+
+    Raises:
+        InputError: in place of ``OSError``, and of ``ValueError`` where it knows no such model.
+    """
+    try:
+        with fetching(name, where):
+            yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError("a model of transformers", str(error).splitlines()[0], where, "Choose another.") from error
+
+
 def _fetched(name: str, where: str) -> Path:
     from huggingface_hub import hf_hub_download
 

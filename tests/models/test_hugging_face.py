@@ -184,6 +184,12 @@ def test_what_is_not_there_is_one_message_with_a_remedy() -> None:
     assert "hf download nobody/nothing" in caught.value.remedy
 
 
+def test_a_model_that_the_library_does_not_know_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(InputError, match=r"model\.text\.name: expected a model of transformers"):
+        HuggingFaceText.bring({"name": str(tmp_path), "max_length": 16})
+
+
 def test_another_tokenizer_is_refused(bert: str) -> None:
     with pytest.raises(InputError, match="at most 12 ids"):
         HuggingFaceText(500, _DIM, bert)

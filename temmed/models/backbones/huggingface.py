@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel
 
 from temmed.errors import InputError
 from temmed.models.backbones.base import Backbone, Norm, Slices
-from temmed.models.weights import fetching, load_into, read_weights
+from temmed.models.weights import fetching_transformers, load_into, read_weights
 
 _NAME = "model.backbone.name"
 
@@ -113,13 +113,8 @@ class HuggingFaceBackbone(Backbone):
 
 
 def _config(name: str, options: Mapping[str, Any]) -> Any:
-    try:
-        with fetching(name, _NAME):
-            found, unknown = AutoConfig.from_pretrained(name, return_unused_kwargs=True, **options)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError("a model of transformers", str(error).splitlines()[0], _NAME, "Choose another.") from error
+    with fetching_transformers(name, _NAME):
+        found, unknown = AutoConfig.from_pretrained(name, return_unused_kwargs=True, **options)
     if unknown:
         remedy = f"Correct it; {name} is a {found.model_type}."
         raise InputError("entries of the model's configuration", ", ".join(unknown), "model.backbone.options", remedy)
@@ -132,7 +127,7 @@ def _pretrained(name: str, config: Any) -> Any:
     Raises:
         InputError: they cannot be had, or are not for this model.
     """
-    with fetching(name, _NAME):
+    with fetching_transformers(name, _NAME):
         whole, report = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:

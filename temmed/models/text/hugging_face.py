@@ -8,8 +8,7 @@ spelled by such a tokenizer, so that their values reach the model through the re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -20,7 +19,9 @@ from temmed.data.pretrained_tokenizer import SHIFTED, PretrainedTokenizer
 from temmed.errors import InputError
 from temmed.models.adaptation import adapt, settle
 from temmed.models.text.distinct import distinct
+from temmed.models.weights import fetching_transformers
 
+_NAME = "model.text.name"
 Pooling = Literal["mean", "first", "last"]
 #: Texts encoded at once by a frozen encoder, and how many it remembers before it starts anew.
 _AT_ONCE, _MOST_KNOWN = 256, 1 << 16
@@ -88,7 +89,7 @@ class HuggingFaceText(nn.Module):
             InputError: the model is not to be had.
         """
         name = options["name"]
-        with _refusals(name):
+        with fetching_transformers(name, _NAME):
             architecture = json.loads(AutoConfig.from_pretrained(name).to_json_string(use_diff=False))
             tokenizer = AutoTokenizer.from_pretrained(name)
         if not tokenizer.is_fast:
@@ -154,22 +155,8 @@ class HuggingFaceText(nn.Module):
         return torch.stack([self._known[key] for key in keys])
 
 
-@contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """What the library says when a model is not to be had, as one message."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "a text encoder that is on this machine or can be fetched from the hub, or its folder",
-            str(error).splitlines()[0],
-            f"model.text.name={name}",
-            f"Fetch it where there is a network, with `hf download {name}`, or give the path of a folder.",
-        ) from error
-
-
 def _open(name: str, pretrained: bool, architecture: Mapping[str, Any] | None) -> nn.Module:
-    with _refusals(name):
+    with fetching_transformers(name, _NAME):
         if pretrained:
             return AutoModel.from_pretrained(name, dtype=torch.float32)
         if architecture is None:
