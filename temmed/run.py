@@ -37,7 +37,7 @@ from temmed.models.build import open_text
 from temmed.predictions.tables import read_predictions, write_predictions
 from temmed.scorecard import print_places, print_scores, shortened
 from temmed.timelines.folder import Timeline
-from temmed.timelines.splits import Split, keep_split, load_split, reopen_split, seen_before
+from temmed.timelines.splits import Split, keep_split, load_split, reopen_split
 from temmed.training.checkpoint import (
     AtomicCheckpointIO,
     LastCheckpoint,
@@ -49,6 +49,7 @@ from temmed.training.checkpoint import (
 from temmed.training.compiling import compile_parts
 from temmed.training.course import check_settings, describe_place, go_on_with, read_course
 from temmed.training.find_lr import draw, find_lr
+from temmed.training.lineage import check_unseen, trainings
 from temmed.training.module import TimelineModule
 from temmed.training.predict import predict, that_exist
 from temmed.training.quiet import without_noise
@@ -101,8 +102,13 @@ def _train(config: DictConfig) -> dict[str, float]:
     fitted = fit(timeline, split, settings.size, settings.windows, settings.steps, motions, tokenizer)
     fitted = fit_heads(fitted, model["heads"], timeline, split, settings)
     other_data = model["start_data"] == "other"
-    if model["start_from"] is not None and other_data:
-        fitted = fitted.after(read_fitted(model["start_from"]))
+    before: list[dict[str, Any]] = []
+    if model["start_from"] is not None:
+        start = read_checkpoint(model["start_from"])["hyper_parameters"]["provenance"]
+        check_unseen(start, timeline, split, "test")
+        before = trainings(start)
+        if other_data:
+            fitted = fitted.after(read_fitted(model["start_from"]))
     if settings.cache_features and fitted.native:
         raise InputError(
             "images of one size to keep features of", "data.size=null", "data.cache_features", "Set data.size=N."
@@ -115,6 +121,7 @@ def _train(config: DictConfig) -> dict[str, float]:
             "root": timeline.files.address,
         },
         "split": split.record,
+        "before": before,
         "data": _plain(config.data),
         "tasks": sorted(questions.loc[questions["choices"].notna(), "task"].unique().tolist()),
         "seed": int(config.seed),
@@ -271,10 +278,8 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
     elsewhere = config.data.root is not None and config.data.split is not None
     if not elsewhere:
         _check_same_data(content, timeline, split, config.ckpt_path)
-    elif config.subset != "train" and timeline.meta.fingerprint == provenance["dataset"]["fingerprint"]:
-        trained = reopen_split(timeline, provenance["split"])
-        _check_same_data(content, timeline, trained, config.ckpt_path)
-        _check_unseen(trained, split, config.subset, timeline)
+    else:
+        check_unseen(provenance, timeline, split, config.subset)
     _register(timeline, module.fitted.preparation.register, config)
     run = Path(config.ckpt_path).absolute().parent.parent
     folder = Path(config.out) if config.out is not None else run / "evaluations" / config.subset
@@ -409,16 +414,6 @@ def _check_same_data(content: Mapping[str, Any], timeline: Timeline, split: Spli
                 str(path),
                 "Use that data again; to judge on other data, give both data.root and data.split to evaluate.py.",
             )
-
-
-def _check_unseen(trained: Split, split: Split, subset: str, timeline: Timeline) -> None:
-    if seen := seen_before(trained, split, subset, timeline):
-        raise InputError(
-            f"a {subset} subset that had no part in the training with the split {trained.name}",
-            f"{len(seen)} that had, such as {', '.join(seen[:3])}",
-            f"{timeline.root}, split {split.name}",
-            "Judge on the split of the training, or train with this one.",
-        )
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:

@@ -110,6 +110,15 @@ def test_an_official_split_is_chosen_by_name(
     )
     assert not (tmp_path / "out").exists()
     assert start(*checkpoint, "data.split=official", main="evaluate").code == 0
+    # Nor one that started from it, at the next remove either.
+    following = (*given, "data.split.by=file", "model.start_data=other", "model.start_parts=[text]")
+    first = f"model.start_from={outcome.run}/checkpoints/best.ckpt"
+    start(*following, f"data.split.name={other}", first).refused("a test subset that had no part in the training")
+    second = start(*following, "data.split.name=official", first).run
+    of_second = (f"ckpt_path={second}/checkpoints/best.ckpt", f"data.root={folder}", f"out={tmp_path}/out")
+    start(*of_second, f"data.split={other}", main="evaluate").refused("in the training with the split official")
+    before = read_checkpoint(second / "checkpoints" / "best.ckpt")["hyper_parameters"]["provenance"]["before"]
+    assert [training["split"]["name"] for training in before] == ["official"]
 
 
 def test_a_refused_split_leaves_nothing_behind(start: Start, folder: Path, given: tuple[str, ...]) -> None:
