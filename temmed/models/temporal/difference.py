@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from temmed.models.temporal.base import Chunk, State, TemporalHead, TemporalMemory
+from temmed.models.temporal.images import rows
 
 
 class Difference(TemporalHead):
@@ -30,15 +32,16 @@ class Difference(TemporalHead):
 
     def read(self, chunk: Chunk, state: State | None) -> tuple[TemporalMemory, State]:
         """See `TemporalHead.read`."""
+        tokens, there = chunk.tokens, chunk.image_mask
         if state is None:
-            latest = chunk.tokens.new_zeros(chunk.tokens[:, 0].shape)
-            seen = chunk.image_mask.new_zeros(len(chunk.tokens))
-        else:
-            latest, seen = state["latest"], state["seen"]
-        compared = []
-        for current, there in zip(chunk.tokens.unbind(1), chunk.image_mask.unbind(1), strict=True):
-            change = torch.where(seen[:, None, None], current - latest, self.no_prior)
-            compared.append(self.compare(torch.cat([current, change], dim=-1)))
-            latest = torch.where(there[:, None, None], current, latest)
-            seen = seen | there
-        return chunk.slot_now(torch.stack(compared, dim=1)), {"latest": latest, "seen": seen}
+            state = {"latest": torch.zeros_like(tokens[:, 0]), "seen": torch.zeros_like(there[:, 0])}
+        # Of all images so far, first the latest one of the chunk before: which is the latest after each position.
+        images = torch.cat([state["latest"].unsqueeze(1), tokens], dim=1)
+        numbers = torch.arange(1, images.shape[1], device=tokens.device)
+        latest = torch.where(there, numbers, 0).cummax(dim=1).values
+        before = functional.pad(latest, (1, -1))
+        seen = (before > 0) | state["seen"].unsqueeze(1)
+        change = torch.where(seen[..., None, None], tokens - rows(images, before), self.no_prior)
+        compared = self.compare(torch.cat([tokens, change], dim=-1))
+        after = {"latest": rows(images, latest[:, -1:]).squeeze(1), "seen": state["seen"] | there.any(dim=1)}
+        return chunk.slot_now(compared), after

@@ -70,7 +70,7 @@ class ImageByImage(TemporalHead):
         if not complete:
             order = torch.argsort(~there, dim=1, stable=True)[:, : max(1, int(lengths.max()))]
             times, there = times.gather(1, order), there.gather(1, order)
-            tokens = _rows(tokens, order).masked_fill(~there[..., None, None], 0.0)
+            tokens = rows(tokens, order).masked_fill(~there[..., None, None], 0.0)
         images = self._between(tokens, times, there, lengths, state)
         outputs, after = self.run(images, {k: v for k, v in state.items() if k not in _OWN})
         moments = torch.cat([state["seen_at"].unsqueeze(1), times], dim=1)
@@ -78,7 +78,7 @@ class ImageByImage(TemporalHead):
         after["seen"] = state["seen"] | (lengths > 0)
         if not complete:
             outputs = torch.cat([state["known"].unsqueeze(1).to(outputs.dtype), outputs], dim=1)
-            outputs = _rows(outputs, chunk.image_mask.cumsum(dim=1))
+            outputs = rows(outputs, chunk.image_mask.cumsum(dim=1))
         return chunk.slot_now(outputs), {**after, "known": outputs[:, -1]}
 
     def _between(self, tokens: Tensor, times: Tensor, there: Tensor, lengths: Tensor, state: State) -> Images:
@@ -95,7 +95,7 @@ class ImageByImage(TemporalHead):
 _OWN = ("known", "seen_at", "seen")
 
 
-def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """Of ``(B, L, K, D)`` the columns ``(B, S)``: ``(B, S, K, D)``."""
+def rows(x: Tensor, index: Tensor) -> Tensor:
+    """Of ``(B, L, K, D)`` those at an index ``(B, S)``: ``(B, S, K, D)``."""
     start = torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]
     return x.flatten(0, 1).index_select(0, (index + start).flatten()).unflatten(0, index.shape)
