@@ -76,6 +76,11 @@ class Encoded:
         asked_at, named = self.batch.asked_at, encode_named(self.batch.named)
         return Asked(self.texts["prompts"], asked_at, self._called(asked_at), self.reports, named, self.addressable)
 
+    @property
+    def shown(self) -> Shown:
+        """What there is to read."""
+        return Shown(self.images, self.memory, self.batch.positions)
+
     @cached_property
     def reading(self) -> Reading:
         """What the questions of the batch found."""
@@ -86,11 +91,6 @@ class Encoded:
 
     def _read(self, asked: Asked) -> Reading:
         return self.reader(asked, self.shown)
-
-    @property
-    def shown(self) -> Shown:
-        """What there is to read."""
-        return Shown(self.images, self.memory, self.batch.positions)
 
     def look(self, prompts: Tensor) -> Tensor:
         """Read every position by itself: ``(B, Q, D) → (B, Q, T, R)``."""
