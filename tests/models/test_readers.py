@@ -214,6 +214,16 @@ def test_named_moments_can_be_found(config: Mapping[str, Any]) -> None:
     assert (reading.pointers.argmax(dim=-1) == 3).all()
 
 
+@pytest.mark.slow
+def test_compiled_readers_say_the_same(config: Mapping[str, Any]) -> None:
+    reader, head, loop = make_reader(config), _HEADS["transformer"](), make_loop()
+    plain = read(reader, head, loop, ASKED)
+    torch.compiler.reset()
+    reader.compile(backend="aot_eager")
+    assert_same(read(reader, head, loop, ASKED), plain)
+    torch.compiler.reset()
+
+
 def test_too_few_heads_are_refused(config: Mapping[str, Any]) -> None:
     with pytest.raises(InstantiationException, match="heads >= 3, got 2"):
         instantiate({**config, "heads": 2}, places=K)
