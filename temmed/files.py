@@ -65,9 +65,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, so that they are there after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a file's content, or the names in a folder, to the disk, so that they are there after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -114,7 +114,7 @@ def atomic_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.replace(staging, target)
     finally:
         staging.unlink(missing_ok=True)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def _put_in_place(staging: Path, target: Path) -> None:
         if target.exists():
             os.rename(target, retired)
         os.rename(staging, target)
-        sync_folder(target.parent)
+        sync(target.parent)
     finally:
         if retired.exists() and not target.exists():
             os.rename(retired, target)

@@ -23,6 +23,6 @@ class _Fatal(Dataset):
 
 
 def test_a_process_that_is_killed_is_told_in_one_line() -> None:
-    loader = TimelineLoader(_Fatal(), num_workers=1, multiprocessing_context="fork")  # type: ignore[var-annotated]
+    loader = TimelineLoader(_Fatal(), num_workers=1, multiprocessing_context="fork")
     with pytest.raises(InputError, match=r"num_workers=1: .*ended by SIGKILL"):
         list(loader)

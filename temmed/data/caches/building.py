@@ -32,7 +32,7 @@ from temmed.data.caches.entry import (
     part_name,
 )
 from temmed.errors import InputError
-from temmed.files import atomic_stream, atomic_write, is_writable, sync_folder
+from temmed.files import atomic_stream, atomic_write, is_writable, sync
 
 _LOG = logging.getLogger(__name__)
 #: At most so many parts, so that a process can map them all.
@@ -151,14 +151,27 @@ def no_space(expected: str, found: str, where: Path) -> InputError:
     return InputError(expected, found, str(where), f"Free space, for instance with `temmed cache prune`. {_ELSEWHERE}")
 
 
-def read_part(staging: Path, number: int) -> PartRecord | None:
-    """What is known of a part, if it is there and its bytes are those that were written."""
+def missing_parts(staging: Path, parts: Sequence[Sequence[str]]) -> list[int]:
+    """Numbers of the parts that are still to be written. What an attempt with other parts left behind is removed.
+
+    Args:
+        staging: where they are written.
+        parts: the sequences of each.
+    """
+    beyond = len(parts)
+    while (record := _record_of(staging, beyond)).exists():
+        record.unlink()
+        beyond += 1
+    return [number for number, sequences in enumerate(parts) if not _is_there(staging, number, sequences)]
+
+
+def _is_there(staging: Path, number: int, sequences: Sequence[str]) -> bool:
+    """Whether a part holds these sequences, in the bytes that were written."""
     try:
         record = PartRecord.from_bytes(_record_of(staging, number).read_bytes())
-        sound = checksum(staging / part_name(number)) == record.checksum
+        return record.index.ids == list(sequences) and checksum(staging / part_name(number)) == record.checksum
     except (OSError, ValueError, KeyError):
-        return None  # not written yet, or damaged: it is written again
-    return record if sound else None
+        return False  # not written yet, or damaged: it is written again
 
 
 def open_or_build(target: Path, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
@@ -166,9 +179,8 @@ def open_or_build(target: Path, build: Callable[[Path], Mapping[str, Any]]) -> E
 
     Args:
         target: its folder, named by its key.
-        build: writes the parts into the folder it is given, numbered from 0 without a gap, by `write_part`; what
-            `read_part` finds there is of an earlier attempt and need not be written again. Returns what
-            ``entry.json`` is to say besides.
+        build: writes the `missing_parts` into the folder it is given, numbered from 0 without a gap, by `write_part`.
+            Returns what ``entry.json`` is to say besides.
 
     Raises:
         InputError: from ``build``.
@@ -240,7 +252,7 @@ def _finish(staging: Path, target: Path, about: Mapping[str, Any]) -> None:
     }
     atomic_write(staging / ABOUT, json.dumps(whole, indent=2, ensure_ascii=False))
     os.rename(staging, target)
-    sync_folder(target.parent)
+    sync(target.parent)
     # Only now: a build that is killed before goes on with what the records say.
     for path in target.iterdir():
         if path.name not in {*files, USED, ABOUT}:

@@ -201,14 +201,17 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         files: Mapping[str, Mapping[str, Any]] = about["files"]
-        sizes = {name: (folder / name).stat().st_size for name in files}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sizes = {name: ((folder / name).stat().st_size, int(file["bytes"])) for name, file in files.items()}
+        checksums = {name: str(file["checksum"]) for name, file in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{folder}: {error}") from error
     if about.get("format") != FORMAT:
         raise DamagedError(f"{folder}: format {about.get('format')!r}")
-    for name, size in sizes.items():
-        if size != files[name]["bytes"]:
-            raise DamagedError(f"{folder / name}: {size:,} bytes in place of {files[name]['bytes']:,}")
+    if INDEX not in checksums:
+        raise DamagedError(f"{folder}: no index")
+    for name, (size, written) in sizes.items():
+        if size != written:
+            raise DamagedError(f"{folder / name}: {size:,} bytes in place of {written:,}")
     return about
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from temmed.data.caches.building import announce, check_space, divide, open_or_build, read_part, write_part
+from temmed.data.caches.building import announce, check_space, divide, missing_parts, open_or_build, write_part
 from temmed.data.caches.digests import FileState, ImageState
 from temmed.data.caches.entry import Entry, Slab
 from temmed.data.caches.images import (
@@ -139,7 +139,7 @@ def build_features(
     def build(staging: Path) -> dict[str, Any]:
         sequences = imaged_positions(timeline)
         parts = divide(sequences, _IN_PART)
-        missing = [n for n in range(len(parts)) if read_part(staging, n) is None]
+        missing = missing_parts(staging, parts)
         if missing:
             source, files = pixels(), files_by_sequence(timeline, states)
             first = parts[missing[0]][0]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from temmed.data.caches.building import announce, check_space, divide, open_or_build, read_part, write_part
+from temmed.data.caches.building import announce, check_space, divide, missing_parts, open_or_build, write_part
 from temmed.data.caches.digests import FileState, ImageState, image_states
 from temmed.data.caches.entry import FORMAT, Entry, Slab
 from temmed.data.fitted import Fitted
@@ -307,7 +307,7 @@ class _Build:
         Raises:
             InputError: images cannot be read, or there is no space.
         """
-        missing = [n for n in range(len(self.parts)) if read_part(self.staging, n) is None]
+        missing = missing_parts(self.staging, self.parts)
         if not missing:
             return
         count = sum(len(self.sequences[key]) for n in missing for key in self.parts[n])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,8 +48,8 @@ class Item:
 
 def listed(root: Path) -> list[Item]:
     """All that lies in the caches under a folder; the last used first."""
-    found = [_item(path, kind) for kind in KINDS for path in _paths(root / kind)]
-    return sorted(found, key=lambda item: -item.used)
+    found = (_item(path, kind) for kind in KINDS for path in _paths(root / kind))
+    return sorted(filter(None, found), key=lambda item: -item.used)
 
 
 def chosen(
@@ -144,20 +145,30 @@ def _paths(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.suffix != ".lock"]
 
 
-def _item(path: Path, kind: str) -> Item:
-    files = [path] if not path.is_dir() else [file for file in path.rglob("*") if file.is_file()]
-    status = [file.stat() for file in files]
-    size = sum(entry.st_size for entry in status)
-    changed = max((entry.st_mtime for entry in status), default=path.stat().st_mtime)
-    if not (path / ABOUT).is_file() or path.name.startswith("."):
+def _item(path: Path, kind: str) -> Item | None:
+    """What lies at a path; ``None`` if it is gone. Other processes write, rename and remove files meanwhile."""
+    within = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    status = {file: found for file in (path, *within) if (found := _status(file)) is not None}
+    if path not in status:
+        return None
+    files = [found for found in status.values() if stat.S_ISREG(found.st_mode)]
+    size = sum(found.st_size for found in files)
+    changed = max((found.st_mtime for found in files), default=status[path].st_mtime)
+    if path / ABOUT not in status or path.name.startswith("."):
         return Item(path, kind, "building" if _is_built(path) else "leftover", size, changed, changed, {})
-    made, used = (path / ABOUT).stat().st_mtime, changed
-    if (path / USED).exists():
-        used = (path / USED).stat().st_mtime
+    made = status[path / ABOUT].st_mtime
+    used = status[path / USED].st_mtime if path / USED in status else changed
     try:
         return Item(path, kind, "entry", size, made, used, read_about(path))
     except DamagedError:
         return Item(path, kind, "damaged", size, made, used, {})
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _target(item: Item) -> Path:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -97,6 +98,19 @@ def test_prune_removes_what_a_condition_names_once_it_is_confirmed(
     assert _names(cache) == {"old", "used", "new"} - gone
 
 
+def test_what_goes_while_one_looks_is_left_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = Path.stat
+
+    def gone(path: Path, **how: Any) -> os.stat_result:
+        """As if a build ended between the look into a folder and that at a file: what it wrote has another name."""
+        if "old" in path.parts or path.name.endswith(".npz"):
+            raise FileNotFoundError(path)
+        return status(path, **how)
+
+    monkeypatch.setattr(Path, "stat", gone)
+    assert _names(cache) == {"used", "new"}
+
+
 def test_keep_leaves_those_used_last(cache: Path) -> None:
     size = max(item.size for item in listed(cache))
     _cache(cache, "prune", "--keep", f"{2 * size + 10}B", "--yes")
@@ -127,6 +141,7 @@ def test_prune_leaves_what_is_read_and_what_is_built(cache: Path) -> None:
 _HOLD = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from {Entry.__module__} import Entry
 from {lock_of.__module__} import lock_of
 images = Path(sys.argv[1])

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from temmed.data.caches import images
+from temmed.data.caches import building, images
 from temmed.data.caches.building import part_name, staging_of
 from temmed.data.caches.digests import ImageState
-from temmed.data.caches.entry import ABOUT, INDEX, DamagedError, Entry, Slab
+from temmed.data.caches.entry import ABOUT, INDEX, DamagedError, Entry, Slab, damage
 from temmed.data.caches.images import CachedPixels, build_images, read_states
 from temmed.data.fitted import Fitted
 from temmed.data.images import DecodedPixels
@@ -183,6 +183,41 @@ def test_parts_of_a_killed_build_are_used_if_they_are_sound(
     same_as_files(build(), cxr, cxr_fitted)
     # The second part was used; the first was damaged and the third not there.
     assert decoded == [0, 1, 2, 0, 2, *range(3, max(decoded) + 1)]
+
+
+def test_parts_that_were_divided_otherwise_are_not_used(
+    target: Path,
+    build: Build,
+    cxr: Timeline,
+    cxr_fitted: Fitted,
+    same_as_files: SameAsFiles,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: Any) -> None:
+        raise RuntimeError("power cut")
+
+    finish = building._finish
+    for size in (10_000, 40_000):
+        monkeypatch.setattr(images, "_SMALLEST_PART", size)
+        monkeypatch.setattr(building, "_finish", killed)
+        with pytest.raises(RuntimeError, match="power cut"):
+            build()
+    monkeypatch.setattr(building, "_finish", finish)
+    monkeypatch.setattr(images, "_SMALLEST_PART", 20_000)
+    found = build()
+    same_as_files(found, cxr, cxr_fitted)
+    assert len(found.entry.numbers) == len(found.entry.index.ids)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"files": []}', '{"files": {"index.npz": {}}}', '{"files": {}}', "\0"]
+)
+def test_a_description_of_something_else_is_damage(content: str, target: Path, build: Build) -> None:
+    build()
+    (target / ABOUT).write_text(content)
+    with pytest.raises(DamagedError):
+        Entry(target)
+    assert damage(target)
 
 
 @pytest.mark.parametrize("name", [ABOUT, INDEX, "part-00000.bin"])
