@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from temmed.data.streaming.layout import Blob
 from temmed.data.streaming.remote import Remote
 from temmed.errors import InputError
+from temmed.files import sync
 
 R = TypeVar("R")
 _SUFFIX = ".tar"
@@ -76,6 +77,7 @@ class ShardCache:
                 self.remote.download(shard, partial)
                 # Before it has its name, from when on others may remove it.
                 result = read(partial)
+                sync(partial)
                 os.replace(partial, target)
             finally:
                 partial.unlink(missing_ok=True)
@@ -124,7 +126,8 @@ class ShardCache:
 
 def _opened(path: Path, read: Callable[[Path], R]) -> R | None:
     try:
-        os.utime(path)
+        # The system's own stamp goes by a clock that stands still for some milliseconds.
+        os.utime(path, ns=(time.time_ns(),) * 2)
         return read(path)
     except FileNotFoundError:
         return None

@@ -175,11 +175,4 @@ def remote_manifest(remote: Remote, name: str) -> Manifest:
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    if not remote.exists(name):
-        raise InputError(
-            f"a folder of shards with a {name}",
-            "none",
-            remote.url,
-            "Write one with `temmed data shard DIR URL`; it is complete when the command ends.",
-        )
     return Manifest.read(remote.read(name).decode("utf-8", errors="replace"), remote.address(name))

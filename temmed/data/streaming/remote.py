@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 #: How often something is tried, and the seconds before the second time; each further pause is twice as long.
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5
+#: Errors of drivers that are none of the system's: module and class.
+_DRIVERS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("gcsfs.retry", "HttpError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+)
 #: What no second try makes good.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
@@ -139,13 +146,19 @@ class Remote:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return action()
-            except (OSError, EOFError, aiohttp.ClientError) as error:
+            except _errors() as error:
                 if attempt == ATTEMPTS or _is_final(error):
                     raise InputError(expected, _in_words(error), self.address(name), _remedy(error)) from error
                 _LOG.warning("%s: %s; trying again in %g s.", self.address(name), _in_words(error), pause)
             time.sleep(pause)
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What may go wrong with the drivers that are loaded."""
+    drivers = (getattr(sys.modules[module], name) for module, name in _DRIVERS if module in sys.modules)
+    return OSError, EOFError, aiohttp.ClientError, *drivers
 
 
 def _is_final(error: Any) -> bool:
@@ -162,5 +175,5 @@ def _remedy(error: Any) -> str:
     if isinstance(error, DamagedError):
         return "Write the shards again with `temmed data shard`: what lies there is not what was written."
     if isinstance(error, FileNotFoundError):
-        return "Check the URL, and that `temmed data shard` ended without an error."
+        return "Check the URL. `temmed data shard DIR URL` writes shards; they are complete when the command ends."
     return "Check the connection and the permissions."

@@ -8,13 +8,14 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 from temmed.data.streaming.layout import (
     COMPRESSIONS,
@@ -29,7 +30,7 @@ from temmed.data.streaming.layout import (
 )
 from temmed.data.streaming.remote import Remote, is_url
 from temmed.errors import InputError
-from temmed.files import atomic_write, resumable_folder
+from temmed.files import atomic_write, resumable_folder, sync
 from temmed.processes import map_in_processes, processors
 from temmed.timelines.folder import META_FILE, Timeline
 from temmed.timelines.image_files import ImageFiles
@@ -127,12 +128,11 @@ def write_shards(
     if (timeline.root / MANIFEST).is_file():
         raise InputError("image files", "shards", str(source), "Copy the folder as it is, or give its source.")
     remote = Remote(out) if is_url(out) else None
-    settings = json.dumps([timeline.meta.fingerprint, shard_size, compression, out])
-    key = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
-    if remote is not None:
-        _clear_remote(remote, overwrite)
-    target = work / f"sharding-{key}" if remote else Path(out)
-    with resumable_folder(target, key, overwrite, finish=remote is None) as staging:
+    key = _digest(json.dumps([timeline.meta.fingerprint, shard_size, compression]))
+    # Of the address alone: what is begun with other settings clears the notes of what it writes over.
+    target = work / f"sharding-{_digest(remote.url)}" if remote else Path(out)
+    alone = nullcontext() if remote is None else _alone(remote, target, overwrite)
+    with alone, resumable_folder(target, key, overwrite, finish=remote is None) as staging:
         plan = _Plan(timeline.files, staging, remote, shard_size, compression)
         arrays, shards = _all_shards(plan, _tasks(timeline, plan), workers or processors(), progress)
         _write_rest(timeline, staging, arrays, shards, compression)
@@ -145,6 +145,27 @@ def write_shards(
     images = sum(len(array.frames) for array in arrays)
     sequences = len({array.sequence_id for array in arrays})
     return Written(sequences, images, len(shards), sum(shard.size for shard in shards))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@contextmanager
+def _alone(remote: Remote, target: Path, overwrite: bool) -> Iterator[None]:
+    """Clear a URL for this process; a second one of this machine is refused, as a folder does it by itself."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        remedy = "Start this when the other has ended."
+        raise InputError("no other process that writes shards there", "one", remote.url, remedy) from error
+    try:
+        _clear_remote(remote, overwrite)
+        yield
+    finally:
+        lock.release()
 
 
 def _clear_remote(remote: Remote, overwrite: bool) -> None:
@@ -322,6 +343,7 @@ class _Writer:
         self._tar.close()
         self._tar = None
         file = self.plan.staging / self._name
+        sync(file)  # before the note that it is done
         blob = Blob.of(file, self._name)
         if self.plan.remote is not None:
             self.plan.remote.upload(file, blob.name)
@@ -334,10 +356,12 @@ def _write_rest(
 ) -> None:
     """Everything but the shards; the list of all comes last."""
     write_index(staging / INDEX, arrays)
+    sync(staging / INDEX)
     for file in _tables(timeline.root):
         copy = staging / file.relative_to(timeline.root)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, copy)
+        sync(copy)
     names = [INDEX, *(str(file.relative_to(timeline.root)) for file in _tables(timeline.root))]
     files = tuple(Blob.of(staging / name, Path(name).as_posix()) for name in names)
     manifest = Manifest(timeline.meta.fingerprint, compression, tuple(shards), files)

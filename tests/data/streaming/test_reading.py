@@ -13,7 +13,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import fsspec
 import numpy as np
@@ -197,6 +198,19 @@ def test_a_fault_that_stays_is_told(written: str, tmp_path: Path, monkeypatch: p
     assert not list((tmp_path / "cache" / SHARDS).glob("*.partial"))
 
 
+def test_an_error_of_a_driver_is_told(written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BotoCoreError(Exception):
+        pass
+
+    def refuse(*_: Any) -> None:
+        raise BotoCoreError("Unable to locate credentials")
+
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", Mock(BotoCoreError=BotoCoreError))
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", refuse)
+    with pytest.raises(InputError, match=r"Unable to locate credentials\. Check the connection and the permissions"):
+        open_timeline(written, tmp_path / "cache", LIMIT)
+
+
 def _damage(url: str, shard: Blob) -> None:
     memory = fsspec.filesystem("memory")
     path = f"{url}/{shard.name}"
@@ -279,11 +293,12 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
 
 def test_over_http(sharded: Path, tiny_timeline: Timeline, tmp_path: Path) -> None:
     class Quiet(SimpleHTTPRequestHandler):
-        refused = 0
+        refused: ClassVar[set[str]] = set()
 
         def do_GET(self) -> None:
-            if self.path.endswith(".tar") and Quiet.refused < 2:
-                Quiet.refused += 1
+            """Refuse everything once."""
+            if self.path not in Quiet.refused:
+                Quiet.refused.add(self.path)
                 self.send_error(503)
                 return
             super().do_GET()
@@ -297,12 +312,14 @@ def test_over_http(sharded: Path, tiny_timeline: Timeline, tmp_path: Path) -> No
         try:
             url = f"http://127.0.0.1:{server.server_address[1]}"
             assert_same_images(open_timeline(url, tmp_path / "cache", LIMIT), tiny_timeline)
-            assert Quiet.refused == 2
+            assert {Path(path).suffix for path in Quiet.refused} >= {".tar", ".json", ".parquet"}
             with pytest.raises(InputError, match=MANIFEST):
                 open_timeline(f"{url}/nowhere", tmp_path / "cache", LIMIT)
         finally:
             server.shutdown()
             thread.join()
+    with pytest.raises(InputError, match="Check the connection"):
+        open_timeline(url, tmp_path / "cache", LIMIT)
 
 
 def _batches(timeline: Timeline, split: Split, tmp_path: Path, workers: int = 0) -> list[Any]:

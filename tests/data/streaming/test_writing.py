@@ -140,6 +140,42 @@ def test_what_was_written_before_a_kill_is_not_written_again(
     assert added == {row["sequence_id"] for row in rows if not names[row["shard"]].startswith(_FIRST_TWO)}
 
 
+def _begin(source: Path, url: str, work: Path, tasks: int) -> None:
+    """Write shards, and stop after so many tasks."""
+
+    def stop(label: str, done: int, total: int) -> None:
+        if done == tasks:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(source, url, work, 60_000, workers=1, progress=stop)
+
+
+def test_shards_that_another_set_was_written_over_are_written_again(
+    tiny_timeline: Timeline, memory_url: str, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_timeline.root, tmp_path / "other")
+    for path in (tmp_path / "other" / "images").iterdir():
+        np.save(path, 4000 - np.load(path))  # of as many bytes
+    Timeline.open(tmp_path / "other").record_fingerprint()
+    _begin(tiny_timeline.root, memory_url, tmp_path / "work", 3)
+    _begin(tmp_path / "other", memory_url, tmp_path / "work", 2)
+    write_shards(tiny_timeline.root, memory_url, tmp_path / "work", 60_000, workers=1)
+    assert_same_images(open_timeline(memory_url, tmp_path / "cache", LIMIT), tiny_timeline)
+
+
+def test_only_one_process_writes_to_a_url(tiny_timeline: Timeline, memory_url: str, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def second(label: str, done: int, total: int) -> None:
+        with pytest.raises(InputError, match="no other process") as error:
+            write_shards(tiny_timeline.root, memory_url, tmp_path / "work", 60_000, workers=1)
+        refused.append(error.value.where)
+
+    write_shards(tiny_timeline.root, memory_url, tmp_path / "work", 10**9, workers=1, progress=second)
+    assert refused == [memory_url]
+
+
 def test_shards_are_not_replaced_unasked(written: str, tiny_timeline: Timeline, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ask to overwrite"):
         write_shards(tiny_timeline.root, written, tmp_path, workers=1)
