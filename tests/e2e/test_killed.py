@@ -47,7 +47,7 @@ SHORT = (
 )
 DDP = ("strategy=ddp", "trainer.devices=2", "data.split.name=ddp", "data.split.fractions=[0.5,0.25,0.25]")
 #: Seconds that a start may take on a busy machine.
-PATIENCE = 240
+PATIENCE = 600
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
@@ -184,7 +184,8 @@ def test_two_processes_killed_together_go_on_together(
     whole, code = run("whole")
     assert code == 0
     assert len(batches(whole / "batches")) == 2
-    stopped, code = run("stopped", "+callbacks.witness.epoch=1", "+callbacks.witness.batch=1")
+    # Batches that loader processes had ready are lost with them.
+    stopped, code = run("stopped", "+callbacks.witness.epoch=1", "+callbacks.witness.batch=1", "data.num_workers=1")
     assert code == -signal.SIGKILL
     rest, code = run("rest", f"ckpt_path={stopped}/checkpoints/last.ckpt")
     assert code == 0

@@ -117,19 +117,19 @@ class HangError(BaseException):
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Stop the block after some seconds; what does not let itself be stopped fails afterwards."""
+    """Stop the block after some seconds of computing; what does not let itself be stopped fails afterwards."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise HangError
 
-    before, start = signal.signal(signal.SIGALRM, stop), time.monotonic()
-    signal.alarm(seconds)
+    before, start = signal.signal(signal.SIGPROF, stop), time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - start < seconds
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert time.process_time() - start < seconds
 
 
 @pytest.fixture

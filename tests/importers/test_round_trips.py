@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from temmed.timelines.importers.plan import Options
+from temmed.timelines.importers.registry import importers
 
 from .conftest import DicomWriter, Importing, Training, VolumeWriter
 from .xray.conftest import picture, table
@@ -48,3 +50,18 @@ def test_visits_are_trained_on(
     questions, losses = trained(timeline)
     assert questions == 2
     assert all(np.isfinite(value) for value in losses.values())
+
+
+def _importers_of(test: ast.FunctionDef) -> set[str]:
+    """The words that a test imports by, if it also trains on what it imported."""
+    calls = [node for node in ast.walk(test) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    if not any(call.func.id == "trained" for call in calls):
+        return set()
+    named = [*test.decorator_list, *(call for call in calls if call.func.id == "importing")]
+    return {node.value for part in named for node in ast.walk(part) if isinstance(node, ast.Constant)}
+
+
+def test_every_importer_has_a_round_trip() -> None:
+    files = Path(__file__).parent.rglob("test_*.py")
+    tests = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert set(importers()) - {name for test in tests for name in _importers_of(test)} == set()

@@ -47,7 +47,7 @@ def test_every_item_is_done_once_by_this_process_or_another(workers: int, tmp_pa
 def _meet(folder: Path, workers: int, item: int) -> int:
     """Wait until so many processes have begun an item."""
     (folder / str(os.getpid())).touch()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while len(list(folder.iterdir())) < workers and time.monotonic() < end:
         time.sleep(0.01)
     return os.getpid()
