@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -130,6 +130,48 @@ def predict(
         typer.echo(f"Answered {asker.answer_own(out):,} questions.")
     if out is not None:
         typer.echo(f"Wrote {out}.")
+
+
+@app.command()
+def explain(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint of one.", show_default=False)
+    ],
+    question: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Explain this question; may be given again.", show_default="drawn"),
+    ] = None,
+    number: Annotated[int, typer.Option(help="Of questions that are drawn.", min=1)] = 6,
+    method: Annotated[
+        Literal["attention", "grad_cam", "integrated_gradients"], typer.Option(help="How; see docs/explanations.md.")
+    ] = "attention",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For the page.", show_default="RUN/explanations/METHOD")
+    ] = None,
+    subset: Annotated[Literal["train", "val", "test"], typer.Option(help="Whose questions.")] = "test",
+    steps: Annotated[int, typer.Option(help="Of integrated_gradients: more are more exact.", min=2)] = 64,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the data are now.", show_default="where the run found them")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace explanations in the folder.")] = False,
+) -> None:
+    """Show what answers rest on: heat maps over the images in order of time, and when the model looked."""
+    from temmed.explaining.run import explain_run
+
+    page = explain_run(
+        run,
+        out,
+        method,
+        questions=question or (),
+        number=number,
+        subset=subset,
+        steps=steps,
+        seed=seed,
+        dataset=dataset,
+        overwrite=overwrite,
+    )
+    typer.echo(f"Open {page}.")
 
 
 def _print_reply(reply: Reply) -> None:

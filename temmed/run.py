@@ -134,7 +134,7 @@ def _train(config: DictConfig) -> dict[str, float]:
     compile_parts(module.reasoner, **_plain(config.compile))
     former = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
     if former is not None:
-        _check_same_data(former, timeline, split, config.ckpt_path)
+        check_same_data(former, timeline, split, config.ckpt_path)
         check_settings(former, settings, config.ckpt_path)
     caches = Path(config.paths.cache)
     written = "written" in module.reasoner.wanted
@@ -277,7 +277,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
         split = reopen_split(timeline, provenance["split"])
     elsewhere = config.data.root is not None and config.data.split is not None
     if not elsewhere:
-        _check_same_data(content, timeline, split, config.ckpt_path)
+        check_same_data(content, timeline, split, config.ckpt_path)
     else:
         check_unseen(provenance, timeline, split, config.subset)
     _register(timeline, module.fitted.preparation.register, config)
@@ -401,7 +401,12 @@ def _record(config: DictConfig, temporal: str, parameters: int, timeline: Timeli
     }
 
 
-def _check_same_data(content: Mapping[str, Any], timeline: Timeline, split: Split, path: str) -> None:
+def check_same_data(content: Mapping[str, Any], timeline: Timeline, split: Split, path: str) -> None:
+    """Refuse data or a split that a checkpoint was not trained with.
+
+    Raises:
+        InputError: a fingerprint differs.
+    """
     saved = content["hyper_parameters"]["provenance"]
     for what, expected, found in (
         ("dataset", saved["dataset"]["fingerprint"], timeline.meta.fingerprint),

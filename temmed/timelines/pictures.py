@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from PIL import Image
@@ -62,7 +62,7 @@ def data_uris(
         for position, image in points:
             size = (image.shape[1], image.shape[0])
             slot = found.setdefault(position, {})
-            slot.update({name: _data_uri(image, window, longest) for name, window in windows.items()})
+            slot.update({name: grey_uri(image, window, longest) for name, window in windows.items()})
     return found, size
 
 
@@ -87,10 +87,11 @@ def _windows(channel: str, modality: str, images: list[np.ndarray]) -> dict[str,
         return {f"{channel}.{name}": (centre - width / 2, centre + width / 2) for name, centre, width in parts}
     if images[0].dtype == np.uint8:
         return {channel: (0.0, 255.0)}
-    return {channel: _range(images)}
+    return {channel: grey_window(images)}
 
 
-def _range(images: list[np.ndarray]) -> tuple[float, float]:
+def grey_window(images: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The value shown black and the one shown white of images ``(H, W)`` that are to be compared."""
     sample = np.concatenate([image[::2, ::2].ravel() for image in images]).astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
@@ -99,12 +100,24 @@ def _range(images: list[np.ndarray]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _data_uri(image: np.ndarray, window: tuple[float, float], longest: int) -> str:
+def grey_uri(image: np.ndarray, window: tuple[float, float], longest: int = LONGEST) -> str:
+    """A grey PNG picture as a data URI.
+
+    Args:
+        image: ``(H, W)``.
+        window: the value shown black and the one shown white.
+        longest: longest side of the picture, in pixels; a larger image is scaled down.
+    """
     low, high = window
     scaled = np.nan_to_num((image.astype(np.float64) - low) / (high - low))
     grey = (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
     picture = Image.fromarray(grey)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return png_uri(picture)
+
+
+def png_uri(picture: Image.Image) -> str:
+    """A picture as a data URI."""
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
