@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -84,24 +85,25 @@ def pack(stacks: Sequence[PixelStack], sources: int) -> tuple[Tensor, Tensor]:
         mask ``(N, sources)``.
     """
     spatial = stacks[0].spatial
-    stacks = [stack for stack in stacks if len(stack)]
-    count = sum(map(len, stacks))
-    kind = np.result_type(*{stack.array.dtype for stack in stacks} or {np.dtype(np.uint8)})
-    everywhere = all(stack.columns == tuple(range(sources)) for stack in stacks)
-    joined = _BUFFERS.empty((count, sources, *spatial), kind)
+    stacks = [stack for stack in stacks if len(stack.rows)]
+    starts = list(accumulate((len(stack.rows) for stack in stacks), initial=0))
+    kinds = {stack.array.dtype for stack in stacks} or {np.dtype(np.uint8)}
+    kind, whole = np.result_type(*kinds), tuple(range(sources))
+    alike = len(kinds) == 1 and all(stack.columns == whole for stack in stacks)
+    joined = _BUFFERS.empty((starts[-1], sources, *spatial), kind)
     images = joined.numpy()
-    if not everywhere:
+    if alike and stacks:
+        mask = np.concatenate([stack.mask for stack in stacks])
+    else:
         images.fill(0)
-    mask = np.zeros((count, sources), dtype=bool)
-    starts = np.cumsum([0, *map(len, stacks)]).tolist()
+        mask = np.zeros((starts[-1], sources), dtype=bool)
 
     def copy(numbers: Sequence[int]) -> None:
         for number in numbers:
             stack, part = stacks[number], slice(starts[number], starts[number + 1])
-            if everywhere and stack.array.dtype == kind:
+            if alike:
                 # "clip" lets NumPy write into the target at once; the rows are known to exist.
                 stack.array.take(stack.rows, axis=0, out=images[part], mode="clip")
-                mask[part] = stack.mask
             else:
                 columns = list(stack.columns)
                 for target, row in zip(images[part], stack.rows.tolist(), strict=True):

@@ -252,6 +252,8 @@ class Entry:
         self._kinds = [np.dtype(layout.dtype) for layout in index.layouts]
         # Most entries have all sources at all positions, and most sequences an image at each: no search then.
         self._whole = bool(index.mask.all())
+        self._everywhere = np.ones((index.rows.max(initial=0), columns.max(initial=0)), bool)
+        self._everywhere.flags.writeable = False
         steps = np.arange(len(index.positions)) - np.repeat(self._first[:-1], index.rows)
         gaps = np.concatenate([[0], np.cumsum(index.positions != steps)])
         self._counted = gaps[self._first[1:]] == gaps[self._first[:-1]]
@@ -287,12 +289,8 @@ class Entry:
             KeyError: it has no such position.
         """
         wanted = np.array(positions, np.int64)
-        if (
-            self._counted.item(number)
-            and len(wanted)
-            and min(positions) >= 0
-            and max(positions) < self.index.rows[number]
-        ):
+        last = self.index.rows.item(number) - 1
+        if self._counted.item(number) and len(wanted) and min(positions) >= 0 and max(positions) <= last:
             return wanted
         held = self.index.positions[self._first.item(number) : self._first.item(number + 1)]
         rows = held.searchsorted(wanted)
@@ -303,8 +301,8 @@ class Entry:
 
     def mask(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """``(n, len(columns))`` whether a source is there, at some rows of a sequence."""
-        if self._whole:
-            return np.ones((len(rows), len(self.layout(number).columns)), bool)
+        if self._whole and len(rows) <= len(self._everywhere):
+            return self._everywhere[: len(rows), : len(self.layout(number).columns)]
         flat = self.index.mask[self._first_mask.item(number) : self._first_mask.item(number + 1)]
         return flat.reshape(-1, len(self.layout(number).columns)).take(rows, axis=0)
 
