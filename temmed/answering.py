@@ -206,7 +206,7 @@ class Asker:
         asked_at = record.questions[0].asked_at
         times, unit = self._clock[record.sequence_id]
         # A probe is shown one position, which it calls its first, or none.
-        evidence = {"all": tuple(row["evidence"]), "text": ()}.get(self.inputs, (asked_at,))
+        evidence = {"all": tuple(row["evidence"] or ()), "text": ()}.get(self.inputs, (asked_at,))
         return Answer(
             sequence_id=record.sequence_id,
             asked_at=asked_at,

@@ -270,6 +270,7 @@ def _evaluate(config: DictConfig) -> dict[str, float]:
         settings.batch_size, settings.frames_per_batch, settings.pairs_per_batch = config.data.batch_size, None, None
     settings.cache_features, settings.overwrite = False, False
     settings.root = config.data.root or provenance["dataset"]["root"]
+    settings.version = settings.fingerprint = None  # the data are compared with the checkpoint's below
     timeline = find_timeline(settings, Path(config.paths.cache))
     if config.data.split is not None:
         split = load_split(timeline.root, config.data.split, timeline)

@@ -58,6 +58,8 @@ def rule(**conditions: Any) -> dict[str, Rule]:
 
 #: Names become parts of paths.
 NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._+-]*", "meaning": "letters, digits and . _ + -, and no / or space"}
+#: Beginnings of fingerprints.
+DIGEST = {"pattern": r"[0-9a-f]{8,64}", "meaning": "8 or more digits of a fingerprint"}
 #: Numbers of bytes.
 SIZE = {"pattern": r"\d+(\.\d+)? ?([kKmMgGtT]?[bB])?", "meaning": "a number of bytes, such as 64MB or 50GB"}
 
@@ -103,6 +105,8 @@ class DataConfig:
     register: str | None = field(default=MISSING, metadata=rule(choices=("rigid", "affine")))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = field(default=MISSING, metadata=rule(minimum=0))
+    version: str | None = MISSING
+    fingerprint: str | None = field(default=MISSING, metadata=rule(**DIGEST))
     overwrite: bool = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)
     inputs: str = field(default=MISSING, metadata=rule(choices=("all", "text", "asked_image", "prior_image")))
@@ -139,6 +143,7 @@ class ModelConfig:
     start_parts: list[str] = MISSING
     start_data: str = field(default=MISSING, metadata=rule(choices=("same", "other")))
     measure: dict[str, Any] | None = MISSING
+    generative: dict[str, Any] | None = MISSING
 
 
 @dataclass
@@ -243,6 +248,7 @@ GIVEN_AT_RUN_TIME: dict[str, frozenset[str]] = {
     "model.reader": frozenset({"places"}),
     "model.text": frozenset({"vocabulary"}),
     "model.heads.*": frozenset({"sizes"}),
+    "model.generative": frozenset({"fitted", "backbone", "text"}),
     "trainer": frozenset({"callbacks", "logger"}),
 }
 

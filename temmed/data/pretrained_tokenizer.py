@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,10 @@ class PretrainedTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text with the special tokens of the model."""
         return [number + SHIFTED for number in self._backend.encode(text).ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, without special tokens."""
+        return str(self._backend.decode([number - SHIFTED for number in ids]))
 
     def knows(self, word: str) -> bool:
         """Whether a word can be spelled."""

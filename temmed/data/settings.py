@@ -36,6 +36,8 @@ class DataSettings:
     register: str | None = None
     augment: Mapping[str, Any] | None = None
     seed: int = 0
+    version: str | None = None
+    fingerprint: str | None = None
     overwrite: bool = False
     split: Mapping[str, Any] = field(default_factory=lambda: {"by": "patient", "seed": 0, "fractions": [0.6, 0.1, 0.3]})
     inputs: str = "all"
@@ -63,8 +65,23 @@ def find_timeline(settings: DataSettings, cache: Path) -> Timeline:
     """Open the folder or URL of the settings, or build the synthetic one they describe, once, under ``cache``.
 
     Raises:
-        InputError: there is no such folder, or it is not valid.
+        InputError: there is no such folder, it is not valid, or it is of another version or content than the settings
+            pin.
     """
+    timeline = _open_or_build(settings, cache)
+    for key in ("version", "fingerprint"):
+        pinned, found = getattr(settings, key), getattr(timeline.meta, key)
+        if pinned is not None and not (found == pinned or (key == "fingerprint" and found.startswith(pinned))):
+            raise InputError(
+                f"data of the {key} {pinned}",
+                found or "none",
+                f"data.{key}, {timeline.root}",
+                f"Use the data that is meant; or, to take this one, set data.{key} to its own or to null.",
+            )
+    return timeline
+
+
+def _open_or_build(settings: DataSettings, cache: Path) -> Timeline:
     if settings.root is not None:
         return open_timeline(settings.root, cache, read_size(settings.stream_cache, "data.stream_cache"))
     from temmed.timelines.synthetic.generate import VERSION, generate

@@ -1,4 +1,4 @@
-"""A `Reasoner` from a configuration and what was fitted to the data."""
+"""A model from a configuration and what was fitted to the data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from temmed.data.pixels import Finish
 from temmed.data.tokenizer import TextTokenizer
 from temmed.errors import InputError
 from temmed.models.adaptation import fix_unused
+from temmed.models.base import TimelineModel
 from temmed.models.heads.base import Sizes, build_heads
 from temmed.models.reasoner import Reasoner
 
@@ -62,6 +63,61 @@ def open_text(text: Mapping[str, Any]) -> tuple[dict[str, Any], TextTokenizer | 
     return (dict(text), None) if bring is None else bring(text)
 
 
+def _open_backbone(backbone: Mapping[str, Any], fitted: Fitted) -> tuple[nn.Module, int]:
+    """The image encoder, and how many tokens it makes of an image."""
+    found: nn.Module = instantiate(backbone, in_channels=len(fitted.channels), _convert_="all")
+    places = _places(found, fitted, fitted.spatial)
+    fix_unused(found, torch.zeros(1, len(fitted.channels), *fitted.spatial))
+    return found, places
+
+
+def build_model(model: Mapping[str, Any], fitted: Fitted) -> TimelineModel:
+    """Build the model: one that writes its answers if ``generative`` says how, else a `Reasoner`.
+
+    Args:
+        model: the ``model`` group, resolved.
+        fitted: channels, image size, vocabulary and scale of values.
+
+    Raises:
+        InputError: the parts do not fit each other or the data.
+    """
+    generative = model.get("generative") is not None
+    _check_parts(model, generative)
+    if not generative:
+        return build_reasoner(model, fitted)
+    backbone, _ = _open_backbone(model["backbone"], fitted)
+    text = instantiate(model["text"], vocabulary=len(fitted.tokenizer), _convert_="all")
+    # Given to `instantiate` itself, a dataclass would reach the model as a configuration.
+    found: TimelineModel = instantiate(model["generative"], _partial_=True)(fitted=fitted, backbone=backbone, text=text)
+    found.heads.update(build_heads(model["heads"], Sizes(text.width, text.width)))
+    return found
+
+
+def _check_parts(model: Mapping[str, Any], generative: bool) -> None:
+    """Refuse parts of a model that writes its answers in one that scores them, and the other way round.
+
+    Raises:
+        InputError: there is such a part.
+    """
+    nodes = [("text", model["text"]), *(("heads", node) for node in model["heads"].values())]
+    for group, node in nodes:
+        if getattr(get_class(node["_target_"]), "writes", False) != generative:
+            raise InputError(
+                f"parts of a model that {'writes' if generative else 'scores'} its answers",
+                node["_target_"],
+                f"model/{group}",
+                f"Leave model/{group} out, or choose {'another model' if generative else 'model=clip_vl'}.",
+            )
+    plain: dict[str, Any] = {"chunk": None, "previous_answers": {}, "train": "full"}
+    if generative and (given := [key for key, value in plain.items() if model.get(key, value) != value]):
+        raise InputError(
+            "a model that reads visits and questions at once",
+            given[0],
+            f"model.{given[0]}",
+            "Leave it out: a model that writes its answers has no such part.",
+        )
+
+
 def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
     """Build the model.
 
@@ -77,9 +133,7 @@ def build_reasoner(model: Mapping[str, Any], fitted: Fitted) -> Reasoner:
         InputError: the backbone does not take the images, or not every size if each sequence keeps its own; or no task
             head has a weight.
     """
-    backbone = instantiate(model["backbone"], in_channels=len(fitted.channels), _convert_="all")
-    places = _places(backbone, fitted, fitted.spatial)
-    fix_unused(backbone, torch.zeros(1, len(fitted.channels), *fitted.spatial))
+    backbone, places = _open_backbone(model["backbone"], fitted)
     if fitted.native:
         *before, rows, columns = fitted.spatial
         other = (*before, rows + 32, columns + 64)

@@ -12,14 +12,15 @@ from temmed.data.batch import TimelineBatch
 from temmed.data.pixels import Finish
 from temmed.errors import InputError
 from temmed.models.adaptation import settle
+from temmed.models.base import TimelineModel
 from temmed.models.chunks import Deferred
-from temmed.models.heads.base import Encoded, TaskHead
+from temmed.models.heads.base import Encoded
 from temmed.models.previous_answers import PreviousAnswers
 from temmed.models.readers.base import Reader, Reading
 from temmed.models.temporal.base import FOREVER, State, TemporalHead, TemporalMemory
 
 
-class Reasoner(nn.Module):
+class Reasoner(TimelineModel):
     """Reads a sequence once, then answers any number of questions about any of its positions.
 
     The visual stream never sees the questions, and a question asked at position p reads nothing later than p. Task
@@ -62,18 +63,7 @@ class Reasoner(nn.Module):
         self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, dim))
         self.place = nn.Parameter(torch.randn(places, dim) * 0.5)
         self.missing = nn.Parameter(torch.randn(dim) * 0.02)
-        self.heads = nn.ModuleDict()
         self.previous = previous
-
-    @property
-    def tasks(self) -> dict[str, TaskHead]:
-        """The task heads by name."""
-        return {name: head for name, head in self.heads.items() if isinstance(head, TaskHead)}
-
-    @property
-    def wanted(self) -> list[str]:
-        """Fields of the batch whose texts the task heads read."""
-        return list(dict.fromkeys(name for head in self.tasks.values() for name in head.texts))
 
     def train(self, mode: bool = True) -> Reasoner:
         """As ever, but what does not learn stays in evaluation mode."""
@@ -182,12 +172,3 @@ class Reasoner(nn.Module):
         encoded = Encoded(batch, images, memory, self.note(batch), texts, self.reader, self.temporal.addressable)
         reading: Reading = self.reader(encoded.questions, encoded.shown, explain=True)
         return reading
-
-    def losses(self, output: dict[str, Any], batch: TimelineBatch) -> Tensor:
-        """The sum of each task's losses over its valid items, ``(len(heads),)``.
-
-        Args:
-            output: what `forward` returned.
-            batch: for which.
-        """
-        return torch.stack([head.loss(output[name], batch) for name, head in self.tasks.items()])

@@ -19,6 +19,7 @@ from temmed.errors import InputError
 #: with their sizes, are compared by what they are.
 _FREE = {
     *("root", "modality", "name", "patients", "spatial_dims", "seed", "overwrite", "split"),
+    *("version", "fingerprint"),
     *("batch_size", "frames_per_batch", "pairs_per_batch"),
     *("num_workers", "cache_features", "cache_images", "stream_cache"),
 }

@@ -14,7 +14,7 @@ from torch.nn import ModuleDict
 from temmed.data.batch import COUNTED, TimelineBatch, count_items
 from temmed.data.fitted import Fitted
 from temmed.metrics.modules import TaskAccuracy
-from temmed.models.build import build_reasoner
+from temmed.models.build import build_model
 from temmed.models.heads.base import Rows
 from temmed.training.maps import map_rows
 from temmed.training.randomness import reseed
@@ -60,7 +60,7 @@ class TimelineModule(pl.LightningModule):
         self.fitted = Fitted.from_dict(dict(fitted))
         #: Whether predictions tell where the model looked, which takes as long again.
         self.explain = False
-        self.reasoner = build_reasoner(model, self.fitted)
+        self.reasoner: Any = build_model(model, self.fitted)
         # The checkpoint holds all weights: nothing is to be fetched for the backbone again.
         model = {**model, "backbone": {**model["backbone"], **getattr(self.reasoner.backbone, "rebuild", {})}}
         self.save_hyperparameters(
@@ -162,11 +162,7 @@ class TimelineModule(pl.LightningModule):
     def predict_step(self, batch: TimelineBatch, batch_idx: int) -> Predicted:
         """Rows of the prediction tables; `temmed.training.predict` puts them into words and times."""
         output = self.reasoner(batch)
-        rows: Rows = {"answers": [{"question_id": identity} for row in batch.question_ids for identity in row]}
-        for name, head in self.reasoner.tasks.items():
-            for table, told in head.rows(output[name], batch, self.fitted).items():
-                before = rows.get(table, [{} for _ in told])
-                rows[table] = [{**old, **new} for old, new in zip(before, told, strict=True)]
+        rows = self.reasoner.rows(output, batch, self.fitted)
         if self.explain:
             rows["maps"] = map_rows(self.reasoner.explain(batch), batch)
         return Predicted(rows)

@@ -44,8 +44,9 @@ def test_a_named_baseline_differs_from_the_default_in_name_and_head_only(compose
     for name in set(groups()["model"]) - {"default"}:
         model = composed(f"model={name}").model
         assert model.name == name
-        part = "measure" if name == "measure" else "temporal"  # the one that does not learn has no head
-        assert {key for key in model if model[key] != default[key]} <= {"name", part}
+        # The one that does not learn has no head, and the one that writes has a language model in place of most parts.
+        parts = {"measure": {"measure"}, "clip_vl": {"backbone", "text", "temporal", "heads", "generative"}}
+        assert {key for key in model if model[key] != default[key]} <= {"name"} | parts.get(name, {"temporal"})
 
 
 def test_rules_and_run_time_arguments_name_nodes_that_exist(composed: Composed) -> None:
@@ -53,6 +54,7 @@ def test_rules_and_run_time_arguments_name_nodes_that_exist(composed: Composed) 
     heads = sorted((conf_dir() / "model" / "temporal").glob("*.yaml"))
     config.model.temporal = OmegaConf.merge(*map(OmegaConf.load, heads))  # each has some of the arguments
     config.model.previous_answers = composed("model/previous_answers=own").model.previous_answers
+    config.model.generative = composed("model=clip_vl").model.generative
     config.callbacks = composed("callbacks=ema").callbacks
     for key in (*TARGET_RULES, *GIVEN_AT_RUN_TIME):
         assert OmegaConf.select(config, key.removesuffix(".*")) is not None, key
@@ -76,3 +78,16 @@ def test_debug_fast_is_small_but_keeps_every_writer(composed: Composed) -> None:
     assert fast.trainer.max_epochs == fast.trainer.limit_train_batches == 1
     assert fast.test is True
     assert fast.callbacks == composed().callbacks
+
+
+def test_the_language_baseline_has_its_published_settings(composed: Composed) -> None:
+    config = composed("experiment=baseline_clip_vl_med2025")
+    assert (config.optimizer.lr, config.optimizer.weight_decay, config.seed) == (1e-4, 0.01, 42)
+    assert config.optimizer._target_ == "torch.optim.AdamW"
+    assert config.data.batch_size * config.data.max_questions * config.trainer.devices == 16
+    assert config.scheduler._target_.endswith(".cosine")
+    assert config.scheduler.warmup * config.trainer.max_steps == 5000
+    assert config.model.generative.dropout == config.model.text.lora.lora_dropout == 0.1
+    assert config.model.text.name == "meta-llama/Llama-2-7b-hf"
+    assert config.model.backbone.name.startswith("vit_base_patch16_224")
+    assert config.data.version == "2024-09"

@@ -74,10 +74,34 @@ def test_a_text_encoder_of_the_hub_is_needed_once(
 
 @pytest.mark.parametrize("name", options("model"))
 def test_every_named_model_trains(start: Start, name: str) -> None:
-    start(f"model={name}", "test=false").run  # noqa: B018
+    small = SMALL if name == "clip_vl" else ()
+    start(f"model={name}", *small, "test=false").run  # noqa: B018
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+#: Parts of model=clip_vl that need no network.
+SMALL = ("model/text=tiny_llama", "model/backbone=timm")
+
+
+def test_a_model_that_writes_is_judged_like_every_other(start: Start) -> None:
+    run = start("model=clip_vl", *SMALL, "model.generative.longest=4", "data.max_questions=2").run
+    judged = start(f"ckpt_path={run}/checkpoints/best.ckpt", main="evaluate")
+    assert judged.code == 0, judged.message
+    scores = json.loads((run / "metrics.json").read_text())
+    assert json.loads((run / "evaluations/test/metrics.json").read_text()) == scores
+    written = read_predictions(run / "predictions" / "test").answers
+    assert written["rationale"].notna().all()
+    assert written.loc[written["probabilities"].notna(), "answer"].notna().all()
+    maps = start(f"ckpt_path={run}/checkpoints/best.ckpt", "maps=true", main="evaluate")
+    maps.refused("tells where it looked")
+
+
+def test_the_language_baseline_trains_on_the_data_that_it_names(start: Start) -> None:
+    baseline = ("experiment=baseline_clip_vl_med2025", *SMALL, "strategy=single", "trainer.devices=1", "test=false")
+    start(*baseline).refused("data.version", "2024-09")
+    start(*baseline, "data.version=null").run  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted({*options("experiment")} - {"baseline_clip_vl_med2025"}))
 def test_every_experiment_trains(start: Start, name: str) -> None:
     outcome = start("model=static", f"experiment={name}")
     check_scores(outcome.metrics())

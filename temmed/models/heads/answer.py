@@ -36,12 +36,20 @@ class AnswerHead(TaskHead):
 
     def rows(self, said: Tensor, batch: TimelineBatch, fitted: Fitted) -> Rows:
         """``answers``: probabilities of the choices, ``None`` for a question without."""
-        probabilities = said.float().softmax(dim=-1).cpu().numpy()
-        offered = batch.choice_mask.sum(dim=-1).tolist()
-        return {
-            "answers": [
-                {"probabilities": probabilities[b, q, : offered[b][q]].tolist() if offered[b][q] else None}
-                for b, identities in enumerate(batch.question_ids)
-                for q in range(len(identities))
-            ]
-        }
+        return {"answers": probability_rows(said, batch)}
+
+
+def probability_rows(logits: Tensor, batch: TimelineBatch) -> list[dict[str, list[float] | None]]:
+    """Probabilities of the choices of each question in the order of the batch, ``None`` for a question without.
+
+    Args:
+        logits: ``(B, Q, K)``; −inf where there is no choice.
+        batch: whose questions they are of.
+    """
+    probabilities = logits.float().softmax(dim=-1).cpu().numpy()
+    offered = batch.choice_mask.sum(dim=-1).tolist()
+    return [
+        {"probabilities": probabilities[b, q, : offered[b][q]].tolist() if offered[b][q] else None}
+        for b, identities in enumerate(batch.question_ids)
+        for q in range(len(identities))
+    ]

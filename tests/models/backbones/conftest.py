@@ -98,6 +98,10 @@ def _biomedclip(folder: Path) -> Tiny:
     )
 
 
+def _vit_base(folder: Path) -> Tiny:
+    return Tiny({"name": "test_vit", "pretrained": False})
+
+
 def _biovil_t(folder: Path) -> Tiny:
     model = timm.create_model("test_resnet").eval()
     state = {f"encoder.encoder.{name}": value for name, value in model.state_dict().items()}
