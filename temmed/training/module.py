@@ -8,7 +8,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import ModuleDict
 
 from temmed.data.batch import COUNTED, TimelineBatch, count_items
@@ -18,6 +20,7 @@ from temmed.models.build import build_model
 from temmed.models.heads.base import Rows
 from temmed.training.maps import map_rows
 from temmed.training.randomness import reseed
+from temmed.training.sharding import hold, shard
 
 #: Format of the hyperparameters in a checkpoint.
 FORMAT = 2
@@ -79,6 +82,20 @@ class TimelineModule(pl.LightningModule):
         self._seed = int(provenance.get("seed", 0))
         self.validation = ModuleDict({task: TaskAccuracy() for task in provenance.get("tasks", ())})
         self._validation_sums: list[Tensor] = []
+
+    def configure_model(self) -> None:
+        """Divide the weights among processes, if the strategy is one that does."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not isinstance(self.reasoner, FSDPModule):
+            assert self.device_mesh is not None
+            shard(self.reasoner, self.device_mesh["data_parallel"], self.trainer.precision)
+
+    def on_validation_start(self) -> None:
+        """See `hold`."""
+        hold(self.reasoner, whole=True)
+
+    def on_validation_end(self) -> None:
+        """See `hold`."""
+        hold(self.reasoner, whole=False)
 
     def forward(self, batch: TimelineBatch) -> Any:
         """See `Reasoner.forward`."""
