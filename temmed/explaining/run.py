@@ -147,7 +147,7 @@ class _Explainer:
             for question in owned if view.position is None else [owned[k] for k in view.questions]:
                 self.items[question.identity] = number
 
-    def __call__(self, question: pd.Series, path: str) -> tuple[Told, Pictures]:
+    def __call__(self, question: Any, path: str) -> tuple[Told, Pictures]:
         """What is told of a question whose maps are kept at ``path``; and its images with their maps."""
         number = self.items[question["question_id"]]
         batch = self.collate([self.dataset[number]]).to(self.module.device)
@@ -179,8 +179,8 @@ class _Explainer:
             )
             for n, position in enumerate(named)
         ]
-        probabilities = row.get("probabilities")
-        choices = [] if probabilities is None else [str(choice) for choice in question["choices"]]
+        probabilities: list[float] = row.get("probabilities") or []
+        choices = [str(choice) for choice in question["choices"]] if probabilities else []
         told = Told(
             question_id=question["question_id"],
             sequence_id=sequence,
@@ -189,7 +189,7 @@ class _Explainer:
             prompt=question["prompt"],
             asked_at=int(question["asked_at"]),
             choices=choices,
-            probabilities=[] if probabilities is None else [float(p) for p in probabilities],
+            probabilities=probabilities,
             answer=choices[int(np.argmax(probabilities))] if choices else None,
             truth=question["answer"] if isinstance(question["answer"], str) else None,
             value=None if choices else row.get("value"),
