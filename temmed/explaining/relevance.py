@@ -106,6 +106,22 @@ def check_method(name: str) -> Method:
     return method
 
 
+def check_model(model: nn.Module, where: str) -> Reasoner:
+    """The model of a checkpoint, as one that can be explained.
+
+    Raises:
+        InputError: it writes its answers instead of scoring them.
+    """
+    if not isinstance(model, Reasoner):
+        raise InputError(
+            "a model that scores its answers, as all but clip_vl do",
+            f"a {type(model).__name__}, which writes them",
+            where,
+            "Explain a run of another model; what this one wrote is the rationale in predictions/*/answers.",
+        )
+    return model
+
+
 def score_of(said: dict[str, Tensor], place: tuple[int, int], choice: int | None) -> Tensor:
     """How strongly a model answers as it does, a scalar.
 

@@ -24,7 +24,7 @@ from temmed.errors import InputError
 from temmed.evaluation.ceiling import evidence_positions
 from temmed.explaining.overlay import Pictures
 from temmed.explaining.page import PAGE, to_html
-from temmed.explaining.relevance import STEPS, Method, check_method, relevance
+from temmed.explaining.relevance import STEPS, Method, check_method, check_model, relevance
 from temmed.explaining.told import Explained, Point, Told
 from temmed.files import staged_folder
 from temmed.run import check_same_data
@@ -91,6 +91,7 @@ def explain_run(
     asked = split.questions(timeline, subset).set_index("question_id", drop=False)
     chosen = _named(asked, questions, timeline, subset) if questions else _drawn(asked, number, seed)
     module = load_module(checkpoint)
+    check_model(module.reasoner, str(checkpoint))
     if (how := module.fitted.preparation.register) is not None:
         register_timeline(timeline, ImageSource(timeline), how, default_cache() / "registration")
     data = TimelineDataModule(timeline, split, settings, module.fitted, cache=default_cache(), once=True)

@@ -20,7 +20,8 @@ from temmed.data.pixels import PixelStack
 from temmed.data.records import Question, Record
 from temmed.errors import InputError
 from temmed.explaining import relevance as explaining
-from temmed.explaining.relevance import METHODS, Method, check_method, relevance, score_of
+from temmed.explaining.relevance import METHODS, Method, check_method, check_model, relevance, score_of
+from temmed.models.base import TimelineModel
 from temmed.models.previous_answers import PreviousAnswers
 from temmed.models.reasoner import Reasoner
 
@@ -245,3 +246,8 @@ def test_an_unknown_method_and_a_missing_captum_are_refused(monkeypatch: pytest.
     with pytest.raises(InputError, match=r"temmed\[explain\]"):
         check_method("grad_cam")
     assert check_method("attention") == "attention"
+
+
+def test_a_model_that_writes_its_answers_is_refused() -> None:
+    with pytest.raises(InputError, match=r"run/best\.ckpt: expected a model that scores its answers"):
+        check_model(TimelineModel(), "run/best.ckpt")

