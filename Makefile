@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.temmed-installed
 # Further arguments for pytest: make test ARGS='-k splits'
 ARGS ?=
 
-.PHONY: help setup demo test lint bench wheel clean
+.PHONY: help setup demo test nightly lint bench wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-weights.txt pyp
 demo: setup ## Train, score and compare the baselines on synthetic MRI
 	$(BIN)/python experiments/baselines/demo.py
 
-test: setup ## Run all tests
+test: setup ## Run the tests, but for those of minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+nightly: setup ## Run the tests that take minutes each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m nightly $(ARGS)
 
 lint: setup ## Style, types and import directions
 	$(BIN)/ruff check .

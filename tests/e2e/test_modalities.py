@@ -13,6 +13,7 @@ _SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "modalities" / "
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_rows_are_compared_by_horizon_with_what_they_keep(tmp_path: Path) -> None:
     words = ["--sets", "mri", "--rows", "gru", "memory_fusion", "--seeds", "0", "--out", str(tmp_path / "out")]
     tiny = ["data.patients=60", "data.size=32", "trainer.max_epochs=1", "trainer=cpu"]

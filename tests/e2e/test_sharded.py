@@ -47,6 +47,7 @@ def _train(folder: Path, cache: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_sharded_weights_learn_what_whole_ones_do(tmp_path: Path, place: Path) -> None:
     whole, sharded = (
         _train(tmp_path / name, place / "data_cache", f"strategy={name}", "test=false") for name in ("ddp", "fsdp")

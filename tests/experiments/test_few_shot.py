@@ -123,6 +123,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_from_a_trained_model_to_the_table(target: Target, tmp_path: Path) -> None:
     """One draw of one patient per class, on a set far too small to learn from."""
     settings = os.environ | {"TEMMED_DATA": str(tmp_path / "data_cache")}

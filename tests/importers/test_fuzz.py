@@ -497,6 +497,7 @@ def test_some_broken_inputs(kind: str, seeds: Callable[[str], list[Seed]], tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_thousand_broken_inputs(kind: str, seeds: Callable[[str], list[Seed]], tmp_path: Path) -> None:
     check(kind, range(12, 162), seeds(kind), tmp_path)

@@ -215,6 +215,7 @@ def test_named_moments_can_be_found(config: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_compiled_readers_say_the_same(config: Mapping[str, Any]) -> None:
     reader, head, loop = make_reader(config), _HEADS["transformer"](), make_loop()
     plain = read(reader, head, loop, ASKED)

@@ -40,6 +40,7 @@ def _read(head: TemporalHead) -> tuple[TemporalMemory, Tensor | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_compiled_heads_say_and_learn_the_same(head_config: Mapping[str, Any]) -> None:
     if any(head_config.get(limit, 3) != 3 for limit in LIMITS):
         pytest.skip("slow, and told by the head with a limit of 3")
