@@ -71,20 +71,6 @@ class Cell:
     accuracy: Estimate
 
 
-def over_patients_and_draws(draws: Sequence[Replicates], seed: int = 0) -> Replicates:
-    """The mean over draws, whose resamples are of test patients and of draws: a bootstrap on two levels.
-
-    Args:
-        draws: the same statistics on the same resamples of patients, from each draw.
-        seed: of the resampling of draws.
-    """
-    samples = np.stack([draw.samples for draw in draws])
-    chosen = np.random.default_rng(seed).integers(0, len(draws), size=(len(draws), samples.shape[1]))
-    mean = np.take_along_axis(samples, chosen[:, :, None], axis=0).mean(axis=0)
-    first = draws[0]
-    return Replicates(np.mean([draw.value for draw in draws], axis=0), mean, first.n, first.n_patients)
-
-
 def collect(jobs: Sequence[Job], none: Path | None, resamples: int = 2000) -> tuple[list[Cell], dict[str, Estimate]]:
     """Judge all runs on the same questions.
 
@@ -124,7 +110,7 @@ def collect(jobs: Sequence[Job], none: Path | None, resamples: int = 2000) -> tu
                 [_train_patients(run.folder, timeline.root) for run in members],
                 int(members[0].n_parameters or 0),
                 [float(draw.value[0]) for draw in draws],
-                over_patients_and_draws(draws).estimates()[0],
+                Replicates.over_runs(draws).estimates()[0],
             )
         )
     return cells, references

@@ -2,10 +2,10 @@
 
 For each set and seed the static model is trained from pixels; all others start from its image encoder, kept frozen, and
 are trained for the same number of epochs with the same rate, as in `experiments/baselines`. Then the rows are compared,
-and every model is compared with memory_fusion where what was asked lies 17 steps or more back.
+what they answered is recorded, and a page is made of it (`page.py`), with every model against memory_fusion by horizon.
 
 Every line printed as `$ python train.py …` can be run by itself. A run that is finished is not trained again, so the
-command can be stopped and started.
+command can be stopped and started; rows that were recorded before stay in the record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are no part of the installed package
 
-from experiments.modalities.horizons import write_horizons
+from experiments.modalities.page import REFERENCE, write_page
+from experiments.modalities.record import collect, read, write
 from experiments.runner import FROZEN, Job, compare, epochs, finish, parser, train_all
 
 #: Few sequences in a batch, where sequences are long and the set has few.
@@ -40,12 +41,15 @@ HEADS = (
     "memory_tokens",
     "memory_fusion",
 )
+#: Heads with as many bytes of state as memory_fusion; ssm has them as it is.
+EQUAL = {
+    "gru_equal": ("model=gru", "name=gru_equal", "model.temporal.hidden=1024"),
+    "memory_tokens_equal": ("model=memory_tokens", "name=memory_tokens_equal", "model.temporal.segment=4"),
+}
 PROBES = ("probe_text", "probe_asked_image", "probe_prior_image")
-ROWS = ("static", "measure", *HEADS, *PROBES)
+ROWS = ("static", "measure", *HEADS, *EQUAL, *PROBES)
 #: Sets of whose places and looks of findings `measure` has an atlas.
 MEASURED = ("mri",)
-#: Whom the others are compared with.
-REFERENCE = "memory_fusion"
 
 
 def plan(dataset: str, rows: Sequence[str], seed: int, out: Path, overrides: Sequence[str]) -> tuple[Job, list[Job]]:
@@ -57,9 +61,8 @@ def plan(dataset: str, rows: Sequence[str], seed: int, out: Path, overrides: Seq
 
     first = job("static", "model=static", *encoder)
     frozen = (*FROZEN, *following, f"model.start_from={first.folder}/checkpoints/best.ckpt")
-    models = {row: (f"model={row}",) for row in HEADS} | {
-        row: (f"model={REFERENCE}", f"experiment={row}") for row in PROBES
-    }
+    models = {row: (f"model={row}",) for row in HEADS} | EQUAL
+    models |= {row: (f"model={REFERENCE}", f"experiment={row}") for row in PROBES}
     return first, [job(row, *own, *frozen) for row, own in models.items() if row in rows]
 
 
@@ -75,6 +78,7 @@ def main() -> int:
     arguments.add_argument(
         "--rows", nargs="+", choices=ROWS, default=ROWS, help="all by default; static is always there"
     )
+    arguments.add_argument("--record", type=Path, help="folder of the records and pages (default: OUT/results)")
     options = arguments.parse_args()
     return finish(lambda: max(_one_set(dataset, options) for dataset in options.sets))
 
@@ -89,9 +93,11 @@ def _one_set(dataset: str, options: argparse.Namespace) -> int:
     if "measure" in options.rows and dataset in MEASURED:
         others.append(measured(dataset, options.out, options.overrides))
     train_all(others, options.jobs)
-    place = options.out / dataset / "comparison"
-    code = compare([*jobs, *others], place)
-    write_horizons([job.folder for job in (*jobs, *others)], REFERENCE, place / "horizons.md")
+    code = compare([*jobs, *others], options.out / dataset / "comparison")
+    place = (options.record or options.out / "results") / f"{dataset}.parquet"
+    found = collect([*jobs, *others])
+    write(read(place).joined(found) if place.exists() else found, place)
+    print(f"\nRecord: {place}\nPage: {write_page(place)}")
     return code
 
 

@@ -15,7 +15,7 @@ from torch.nn import ModuleDict
 
 from temmed.data.batch import COUNTED, TimelineBatch, count_items
 from temmed.data.fitted import Fitted
-from temmed.metrics.modules import TaskAccuracy
+from temmed.metrics.modules.answers import TaskAccuracy
 from temmed.models.build import build_model
 from temmed.models.heads.base import Rows
 from temmed.training.maps import map_rows

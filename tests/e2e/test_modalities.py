@@ -1,4 +1,4 @@
-"""The experiment on several sets, on one far too small to learn from: rows are trained, compared, told by horizon."""
+"""The experiment on several sets, on one far too small to learn from: rows are trained, compared and recorded."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from experiments.modalities.record import read
+from temmed.evaluation.scoring import read_metrics
+
 _SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "modalities" / "run.py"
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_rows_are_compared_by_horizon_with_what_they_keep(tmp_path: Path) -> None:
+def test_rows_are_compared_and_recorded(tmp_path: Path) -> None:
     words = ["--sets", "mri", "--rows", "gru", "memory_fusion", "--seeds", "0", "--out", str(tmp_path / "out")]
     tiny = ["data.patients=60", "data.size=32", "trainer.max_epochs=1", "trainer=cpu"]
     done = subprocess.run(
@@ -27,13 +30,15 @@ def test_rows_are_compared_by_horizon_with_what_they_keep(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    place = tmp_path / "out" / "mri" / "comparison"
-    assert (place / "compare.html").exists()
-    lines = (place / "horizons.md").read_text().splitlines()
-    titles, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|"))
-    assert titles[:3] == ["model", "processor time", "state after 40 images"]
-    table = {row[0]: dict(zip(titles, row, strict=True)) for row in rows}
-    assert list(table) == ["memory_fusion", "gru", "static"]
-    size = {name: int(row["state after 40 images"].removesuffix(" B").replace(",", "")) for name, row in table.items()}
-    assert size["static"] < size["gru"] < size["memory_fusion"]
-    assert all(row["1 steps"].startswith(("+", "-")) for name, row in table.items() if name != "memory_fusion")
+    assert (tmp_path / "out" / "mri" / "comparison" / "compare.html").exists()
+    record = read(tmp_path / "out" / "results" / "mri.parquet")
+    assert set(record.runs) == {"static/0", "gru/0", "memory_fusion/0"}
+    for name, told in record.runs.items():
+        metrics = read_metrics(tmp_path / "out" / "mri" / name.replace("/", "/seed") / "metrics.json")
+        assert record.right[name].mean() == pytest.approx(metrics["test/progression/accuracy"]["value"])
+        assert told["metrics"]["progression/accuracy"] == pytest.approx(record.right[name].mean(), abs=1e-6)
+        assert told["processor_seconds"] > 0
+    size = {name: told["state_bytes"] for name, told in record.runs.items()}
+    assert size["static/0"] < size["gru/0"] < size["memory_fusion/0"]
+    page = (tmp_path / "out" / "results" / "mri.md").read_text()
+    assert "## By horizon, against memory_fusion" in page

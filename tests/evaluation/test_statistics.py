@@ -133,6 +133,32 @@ def test_one_patient_gives_no_interval() -> None:
     assert np.isnan([estimate.low, estimate.high]).all()
 
 
+def test_intervals_over_runs_are_of_patients_and_of_runs() -> None:
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(100), 5)
+    resampler = PatientResampler(patients, 2000)
+    low, high = (resampler.means((rng.random(500) < share).astype(float)) for share in (0.3, 0.7))
+    assert Replicates.over_runs([low]).estimates() == low.estimates()
+    both = Replicates.over_runs([low, high]).estimates()[0]
+    assert both.value == pytest.approx((low.value[0] + high.value[0]) / 2)
+    # Of two runs both may be the lower one, or the higher one.
+    assert both.low < low.estimates()[0].high
+    assert both.high > high.estimates()[0].low
+    same = Replicates.over_runs([low, low]).estimates()[0]
+    assert (same.low, same.high) == pytest.approx((low.estimates()[0].low, low.estimates()[0].high))
+
+
+def test_intervals_over_runs_have_the_variance_of_both_levels() -> None:
+    """With many runs: variance over patients, and over runs divided by their number."""
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=400)
+    resampler = PatientResampler(np.arange(400), 4000)
+    shifts = rng.normal(scale=0.3, size=40)
+    found = Replicates.over_runs([resampler.means(shared + shift) for shift in shifts])
+    expected = shared.var() / 400 + shifts.var() / 40
+    assert found.samples.var() == pytest.approx(expected, rel=0.1)
+
+
 def test_a_wide_difference_is_significant_and_none_is_not() -> None:
     rng = np.random.default_rng(0)
     values, codes = clustered(rng)

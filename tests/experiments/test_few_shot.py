@@ -9,19 +9,18 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from experiments.few_shot.results import Cell, Source, over_patients_and_draws, to_markdown, to_svg
+from experiments.few_shot.results import Cell, Source, to_markdown, to_svg
 from experiments.few_shot.run import WAYS, Target, open_source, plan, prepare
 from experiments.runner import Job
 from temmed.config.paths import conf_dir
 from temmed.config.schema import register
 from temmed.errors import InputError
-from temmed.evaluation.statistics import Estimate, PatientResampler
+from temmed.evaluation.statistics import Estimate
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Recipe, find_split
 from temmed.timelines.synthetic import generate
@@ -85,21 +84,6 @@ def test_few_are_among_more_and_the_test_is_the_same(jobs: list[Job], target: Ta
     assert found[5, 0]["train"] != found[5, 1]["train"]
     assert len({frozenset(subsets["test"]) for subsets in found.values()}) == 1
     assert len({frozenset(subsets["val"]) for subsets in found.values()}) == 1
-
-
-def test_intervals_are_over_patients_and_draws() -> None:
-    rng = np.random.default_rng(0)
-    patients = np.repeat(np.arange(100), 5)
-    resampler = PatientResampler(patients, 2000)
-    low, high = (resampler.means((rng.random(500) < share).astype(float)) for share in (0.3, 0.7))
-    assert over_patients_and_draws([low]).estimates() == low.estimates()
-    both = over_patients_and_draws([low, high]).estimates()[0]
-    assert both.value == pytest.approx((low.value[0] + high.value[0]) / 2)
-    # Of two draws both may be the lower one, or the higher one.
-    assert both.low < low.estimates()[0].high
-    assert both.high > high.estimates()[0].low
-    same = over_patients_and_draws([low, low]).estimates()[0]
-    assert (same.low, same.high) == pytest.approx((low.estimates()[0].low, low.estimates()[0].high))
 
 
 def test_the_table_and_the_picture_show_what_was_found() -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import multiprocessing
 from torchmetrics import MetricCollection
 
-from temmed.metrics.modules import PADDING, TaskAccuracy, TaskMacroF1
+from temmed.metrics.modules.answers import PADDING, TaskAccuracy, TaskMacroF1
 
 N_CLASSES = 3
 

@@ -100,6 +100,23 @@ def test_units_of_gru_and_lstm_start_with_memories_of_unlike_length() -> None:
     torch.testing.assert_close(written, 1 - expected)
 
 
+@pytest.mark.parametrize("make", [GRU, LSTM])
+def test_more_units_than_the_tokens_have_numbers(make: type[GRU | LSTM]) -> None:
+    """What is carried grows, streaming gives what the whole does, and the tokens keep their size."""
+    units = 5 * DIM
+    head = _moved(make(DIM, layers=2, hidden=units))
+    tokens, times = _sequence(6)
+    there = torch.ones(1, 6, dtype=torch.bool)
+    values = _read(head, tokens, times, there)
+    assert values.shape == (1, 6, PLACES, DIM)
+    state = None
+    for position in range(6):
+        memory, state = head.step(tokens[:, position], times[:, position], state)
+        torch.testing.assert_close(memory.values[:, -1], values[:, position], atol=1e-5, rtol=1e-5)
+    assert state is not None
+    assert state["hidden"].shape == (1, PLACES, 2, units)
+
+
 def test_channels_of_the_state_space_start_with_memories_of_unlike_length() -> None:
     layer = SelectiveStateSpace(DIM, horizon=31.0).layers[0]
     steps = nn.functional.softplus(layer.enter.bias[:DIM])

@@ -11,13 +11,15 @@ class GRU(Recurrent):
     """A gated recurrent unit at each place.
 
     Args:
-        dim: size of the tokens and of the state.
+        dim: size of the tokens.
         layers: number of layers.
         horizon: images that the slowest units remember at the start.
+        hidden: units of a layer; ``dim`` when left out.
     """
 
-    def __init__(self, dim: int, layers: int = 1, horizon: float = 64.0) -> None:
-        super().__init__(dim, nn.GRU(dim, dim, layers), ("hidden",))
+    def __init__(self, dim: int, layers: int = 1, horizon: float = 64.0, hidden: int | None = None) -> None:
+        units = hidden or dim
+        super().__init__(dim, nn.GRU(dim, units, layers), ("hidden",))
         for bias in recurrent_biases(self.network):
             _, keep, _ = bias.chunk(3)  # gates of reset and update, and the candidate
-            keep.copy_(memories(dim, horizon))
+            keep.copy_(memories(units, horizon))

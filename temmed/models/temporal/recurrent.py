@@ -22,22 +22,22 @@ class Recurrent(ImageByImage):
     """What GRU and LSTM share.
 
     Args:
-        dim: size of the tokens and of the state.
-        network: whose states have the shape ``(layers, rows, dim)``.
+        dim: size of the tokens.
+        network: whose states have the shape ``(layers, rows, hidden)``.
         carried: what its states are called.
     """
 
     def __init__(self, dim: int, network: nn.GRU | nn.LSTM, carried: tuple[str, ...]) -> None:
         super().__init__(dim)
         self.network, self.carried = network, carried
-        self.out = nn.Linear(dim, dim)
+        self.out = nn.Linear(network.hidden_size, dim)
 
     def run(self, images: Images, state: State) -> tuple[Tensor, State]:
         """See `ImageByImage.run`; in full precision, as rounding errors of many steps add up."""
         size, length, places = images.tokens.shape[:3]
         rows = images.tokens.transpose(0, 1).flatten(1, 2).to(self.out.weight.dtype)
         if not state:
-            nothing = rows.new_zeros(size, places, self.network.num_layers, rows.shape[2])
+            nothing = rows.new_zeros(size, places, self.network.num_layers, self.network.hidden_size)
             state = dict.fromkeys(self.carried, nothing)
         hidden = tuple(state[name].flatten(0, 1).transpose(0, 1).contiguous() for name in self.carried)
         with torch.autocast(rows.device.type, enabled=False):

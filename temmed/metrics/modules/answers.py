@@ -1,4 +1,4 @@
-"""The functional metrics as torchmetrics classes: states that sum over batches and processes, and nothing else."""
+"""Accuracy and F1 of answers, over batches and processes."""
 
 from __future__ import annotations
 

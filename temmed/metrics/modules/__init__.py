@@ -1,0 +1,1 @@
+"""The functional metrics as torchmetrics classes: states that sum over batches and processes, and nothing else."""
