@@ -5,7 +5,7 @@ Frames a second, forward and backward, of every head of conf/model/temporal as i
 and ViViT (Hugging Face, small and random) whose tokens are the same frames, one tube or patch for each. One sequence,
 K places, D features. Heads whose cost grows, and the encoders, are measured up to the length that fits.
 
-Streaming: seconds of a `step`, and bytes of the state, after 256 and after 16,384 frames.
+Streaming: seconds of a `step`, and bytes of the state, after 256 and after 16,384 frames, measured in turn.
 
 Usage: python benchmarks/long_sequences.py [--repeats 5] [--lengths 256 1024] [--heads gru ssm] [--out FILE]
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -99,19 +99,49 @@ def seconds_per_frame(make: Callable[[int], Pass], length: int) -> Callable[[], 
     return measure
 
 
-def streamed(head: TemporalHead, length: int) -> Iterator[tuple[int, float, int]]:
-    """Step through a sequence; after 256 and at its end: their number, median seconds of one, bytes of the state."""
-    tokens = torch.randn(1, PLACES, DIM)
+def states(head: TemporalHead, length: int) -> dict[int, State]:
+    """What a head carries after 256 frames and at the end of a sequence, read frame by frame."""
+    tokens, held = torch.randn(1, PLACES, DIM), dict[int, State]()
     state: State | None = None
-    taken = []
     with torch.inference_mode():
         for position in range(length):
-            started = time.perf_counter()
             _, state = head.step(tokens, torch.tensor([float(position)]), state)
-            taken.append(time.perf_counter() - started)
             if position + 1 in (LENGTHS[0], length):
-                held = sum(value.numel() * value.element_size() for value in state.values())
-                yield position + 1, statistics.median(taken[-STEPS:]), held
+                held[position + 1] = state
+    return held
+
+
+def seconds_per_step(head: TemporalHead, position: int, state: State) -> Callable[[], float]:
+    """Median seconds of a step, of those that follow a position."""
+    tokens = torch.randn(1, PLACES, DIM)
+
+    def measure() -> float:
+        after, taken = state, []
+        with torch.inference_mode():
+            for time_ in range(position, position + STEPS):
+                started = time.perf_counter()
+                _, after = head.step(tokens, torch.tensor([float(time_)]), after)
+                taken.append(time.perf_counter() - started)
+        return statistics.median(taken)
+
+    return measure
+
+
+def streamed(name: str, head: TemporalHead, length: int, repeats: int) -> tuple[list[Ratio], dict[str, Any]]:
+    """A step and the state at the end of a sequence, of those after 256 frames; printed."""
+    held = states(head, length)
+    sizes = [sum(value.numel() * value.element_size() for value in state.values()) for state in held.values()]
+    found = in_turn({str(place): seconds_per_step(head, place, state) for place, state in held.items()}, repeats)
+    early, late = found.values()
+    first, last = (1e6 * statistics.median(taken) for taken in (early, late))
+    print(f"{name:<22} step {first:6.0f} → {last:6.0f} µs, state {sizes[0]} → {sizes[1]} bytes at {length}")
+    linear = name in LINEAR
+    of = f"at {length}, of {LENGTHS[0]}"
+    ratios = [
+        Ratio.of(f"{name}: seconds of a step {of}", late, early, COST if linear else None, True),
+        Ratio.of(f"{name}: bytes of the state {of}", sizes[1:], sizes[:1], 1.0 if linear else None, True),
+    ]
+    return ratios, {"seconds": found, "bytes": sizes}
 
 
 def curve(name: str, make: Callable[[int], Pass], lengths: list[int], repeats: int) -> dict[int, list[float]]:
@@ -142,15 +172,17 @@ def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
     arguments = parser(__doc__, "long_sequences")
     arguments.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="frames of the sequences")
+    arguments.add_argument("--threads", type=int, default=1, help="of torch; two disturb each other in small operations")
     arguments.add_argument("--heads", nargs="+", help="some of the heads; all by default")
     options = arguments.parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
     lengths = sorted(options.lengths)
     short = [length for length in lengths if length <= FULL]
     chosen = {name: head for name, head in heads().items() if options.heads is None or name in options.heads}
     ratios: list[Ratio] = []
     seconds: dict[str, dict[int, list[float]]] = {}
-    streams: dict[str, list[tuple[int, float, int]]] = {}
+    streams: dict[str, dict[str, Any]] = {}
     for name, head in chosen.items():
         seconds[name] = curve(name, partial(of_head, head), lengths if head.bounded else short, options.repeats)
         ratios.extend(costs(name, seconds[name]))
@@ -171,16 +203,8 @@ def main() -> int:
             Ratio.of(f"{name}: frames a second at {lengths[0]}, of torch.nn.GRU", both["gru"], both["ours"], bar)
         )
     for name, head in chosen.items():
-        streams[name] = list(streamed(head, lengths[-1] if head.bounded else short[-1]))
-        (_, early, small), (steps, late, large) = streams[name][0], streams[name][-1]
-        print(f"{name:<22} step {early * 1e6:6.0f} → {late * 1e6:6.0f} µs, state {small} → {large} bytes at {steps}")
-        bar = COST if name in LINEAR else None
-        ratios.append(Ratio.of(f"{name}: seconds of a step at {steps}, of {LENGTHS[0]}", [late], [early], bar, True))
-        ratios.append(
-            Ratio.of(
-                f"{name}: bytes of the state at {steps}, of {LENGTHS[0]}", [large], [small], 1.0 if bar else None, True
-            )
-        )
+        found, streams[name] = streamed(name, head, lengths[-1] if head.bounded else short[-1], options.repeats)
+        ratios.extend(found)
     return report(options.out, ratios, places=PLACES, dim=DIM, seconds_per_frame=seconds, streamed=streams)
 
 

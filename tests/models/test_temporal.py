@@ -201,8 +201,10 @@ def test_gradients_reach_every_parameter(head_config: Mapping[str, Any], reader:
     total = sum(ask(reader, memory, loop.tokens, position).square().sum() for position in range(T))
     assert isinstance(total, Tensor)
     total.backward()
-    idle = [name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()]
-    assert idle == []
+    idle = {name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()}
+    # Whoever sees one position alone has nothing to choose from: queries get rounding errors at the most.
+    alone = {name for name, _ in head.named_parameters() if ".query." in name and head_config.get("window") == 1}
+    assert idle <= alone
 
 
 def test_memory_is_float32_and_finite(head_config: Mapping[str, Any]) -> None:

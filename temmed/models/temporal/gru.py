@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from temmed.models.temporal.gru_scan import scan
 from temmed.models.temporal.recurrent import Recurrent, memories, recurrent_biases
 
 
@@ -23,3 +25,11 @@ class GRU(Recurrent):
         for bias in recurrent_biases(self.network):
             _, keep, _ = bias.chunk(3)  # gates of reset and update, and the candidate
             keep.copy_(memories(units, horizon))
+
+    def recur(self, rows: Tensor, there: Tensor, hidden: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Recurrent.recur`."""
+        if rows.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().recur(rows, there, hidden)
+        assert isinstance(self.network, nn.GRU)
+        outputs, after = scan(self.network, rows, there, hidden[0])
+        return outputs, (after,)

@@ -34,23 +34,37 @@ class Recurrent(ImageByImage):
 
     def run(self, images: Images, state: State) -> tuple[Tensor, State]:
         """See `ImageByImage.run`; in full precision, as rounding errors of many steps add up."""
-        size, length, places = images.tokens.shape[:3]
+        size, _, places = images.tokens.shape[:3]
         rows = images.tokens.transpose(0, 1).flatten(1, 2).to(self.out.weight.dtype)
         if not state:
             nothing = rows.new_zeros(size, places, self.network.num_layers, self.network.hidden_size)
             state = dict.fromkeys(self.carried, nothing)
         hidden = tuple(state[name].flatten(0, 1).transpose(0, 1).contiguous() for name in self.carried)
+        there = images.there.t().repeat_interleave(places, dim=1)
         with torch.autocast(rows.device.type, enabled=False):
-            if bool((images.lengths == length).all()):
-                outputs, hidden = self._network(rows, hidden)
-            else:
-                each = images.lengths.clamp(min=1).repeat_interleave(places).cpu()
-                packed, hidden = self._network(pack_padded_sequence(rows, each, enforce_sorted=False), hidden)
-                outputs, _ = pad_packed_sequence(packed, total_length=length)
+            outputs, hidden = self.recur(rows, there, hidden)
         some = (images.lengths > 0)[:, None, None, None]
         after = [x.transpose(0, 1).unflatten(0, (size, places)) for x in hidden]
         carried = {name: torch.where(some, x, state[name]) for name, x in zip(self.carried, after, strict=True)}
         return self.out(outputs).unflatten(1, (size, places)).transpose(0, 1), carried
+
+    def recur(self, rows: Tensor, there: Tensor, hidden: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Read rows ``(L, R, D)``, some of which end before others.
+
+        Args:
+            rows: of all sequences and places.
+            there: ``(L, R)`` bool, up to the end of each row.
+            hidden: ``(layers, R, hidden)`` each.
+
+        Returns:
+            ``(L, R, hidden)``, anything behind the end of a row; and what is carried after it, of rows that have none
+            anything.
+        """
+        if bool(there.all()):
+            return self._network(rows, hidden)
+        each = there.sum(dim=0).clamp(min=1).cpu()
+        packed, hidden = self._network(pack_padded_sequence(rows, each, enforce_sorted=False), hidden)
+        return pad_packed_sequence(packed, total_length=len(rows))[0], hidden
 
     def _network(self, rows: Any, hidden: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
         """The network, whose states are a tuple even if it is but one."""
