@@ -172,7 +172,7 @@ def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
     arguments = parser(__doc__, "long_sequences")
     arguments.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="frames of the sequences")
-    arguments.add_argument("--threads", type=int, default=1, help="of torch; two disturb each other in small operations")
+    arguments.add_argument("--threads", type=int, default=1, help="of torch; several disturb each other")
     arguments.add_argument("--heads", nargs="+", help="some of the heads; all by default")
     options = arguments.parse_args()
     torch.manual_seed(0)
