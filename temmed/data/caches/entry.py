@@ -258,6 +258,7 @@ class Entry:
         gaps = np.concatenate([[0], np.cumsum(index.positions != steps)])
         self._counted = gaps[self._first[1:]] == gaps[self._first[:-1]]
         self._maps: dict[int, mmap.mmap] = {}
+        self._views: dict[int, NDArray] = {}
 
     def __getstate__(self) -> dict[str, Path]:
         """The place alone."""
@@ -273,6 +274,13 @@ class Entry:
 
     def array(self, number: int) -> NDArray:
         """The array ``(m, *shape)`` of a sequence: a view of the file that cannot be written to."""
+        view = self._views.get(number)
+        if view is None:
+            # Some hundred bytes, as much as its name in the index takes.
+            view = self._views[number] = self._view(number)
+        return view
+
+    def _view(self, number: int) -> NDArray:
         index = self.index
         kind = index.layout.item(number)
         shape = (index.rows.item(number), *index.layouts[kind].shape)
