@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from temmed.config.paths import conf_dir
+from temmed.data.streaming.writing import write_shards
 from temmed.timelines.folder import Timeline
 from temmed.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 
@@ -130,6 +132,11 @@ def batches(folder: Path) -> dict[str, list[str]]:
     return {path.name: path.read_text().splitlines() for path in sorted(folder.iterdir())}
 
 
+def epoch(lines: list[str], number: int) -> list[tuple[str, ...]]:
+    """The sequences of each batch of an epoch."""
+    return [tuple(names) for at, _, *names in map(str.split, lines) if int(at) == number]
+
+
 def assert_it_went_on(whole: Path, stopped: Path, rest: Path) -> None:
     """Batches of each process, weights, optimizer, schedule, validation and best checkpoint are those of the whole."""
     for name, lines in batches(whole / "batches").items():
@@ -170,20 +177,35 @@ def test_a_training_killed_anywhere_ends_as_if_it_had_not_been_whatever_the_work
     assert json.loads((rest / "run.json").read_text())["resumed_after"].startswith(("batch", "epoch"))
 
 
+@pytest.mark.parametrize("source", ["folder", "shards"])
 def test_two_processes_killed_together_go_on_together(
-    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path, finished: Any
+    source: str, launch: Callable[..., subprocess.Popen[str]], tmp_path: Path, dataset: Path
 ) -> None:
+    data: tuple[str, ...] = ()
+    if source == "shards":
+        shards = tmp_path / "shards"
+        assert write_shards(dataset, str(shards), shards, shard_size=40_000, workers=1).shards > 4
+        data = ("data=folder", f"data.root={shards}", "data.size=32", "data.frames_per_batch=12")
+
     def run(name: str, *more: str) -> tuple[Path, int]:
         folder = tmp_path / name
         places = f"hydra.run.dir={folder}", f"+callbacks.witness.folder={folder}/batches"
-        process = launch(*SHORT, *DDP, *places, "trainer.max_epochs=2", *more)
+        process = launch(*SHORT, *data, *DDP, *places, "trainer.max_epochs=2", *more)
         output = process.communicate(timeout=PATIENCE)
         assert process.returncode in (0, -signal.SIGKILL), output
         return folder, process.returncode
 
     whole, code = run("whole")
     assert code == 0
-    assert len(batches(whole / "batches")) == 2
+    shares = [epoch(lines, 0) for lines in batches(whole / "batches").values()]
+    assert len(shares) == 2
+    assert len(shares[0]) == len(shares[1])
+    # Nothing is lost, and nothing read twice but a batch that makes the shares even.
+    given = [line for share in shares for line in share]
+    split = pd.read_csv((shards if data else dataset) / "splits" / "ddp.csv")
+    asked = set(split.loc[split["subset"] == "train", "sequence_id"])
+    assert len(given) - len(set(given)) <= 1
+    assert sorted(name for line in set(given) for name in line) == sorted(asked)
     # Batches that loader processes had ready are lost with them.
     stopped, code = run("stopped", "+callbacks.witness.epoch=1", "+callbacks.witness.batch=1", "data.num_workers=1")
     assert code == -signal.SIGKILL

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
-import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -14,14 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from temmed.data.streaming.layout import (
     COMPRESSIONS,
     INDEX,
     MANIFEST,
-    SHARDS,
     WHOLE,
     Blob,
     Manifest,
@@ -29,11 +25,11 @@ from temmed.data.streaming.layout import (
     write_index,
 )
 from temmed.data.streaming.remote import Remote, is_url
+from temmed.data.streaming.shard_writer import Plan, Row, ShardWriter, pieces
 from temmed.errors import InputError
 from temmed.files import atomic_write, resumable_folder, sync
 from temmed.processes import map_in_processes, processors
 from temmed.timelines.folder import META_FILE, Timeline
-from temmed.timelines.image_files import ImageFiles
 from temmed.timelines.progress import Progress, silent
 from temmed.timelines.schema import SCHEMA
 from temmed.timelines.splits import FOLDER as SPLITS
@@ -43,12 +39,7 @@ from temmed.timelines.tables import find_table
 _SAMPLE = 8
 #: Images of a sequence that are in memory at once.
 _AT_ONCE = 256
-#: A shard may be so many times larger than asked for, before another is begun.
-_SLACK = 2
 _DONE = "done"
-
-#: Position, channel, path and frame of an image, as the images table has them.
-Row = tuple[int, str, str, int]
 
 
 @dataclass(frozen=True)
@@ -57,17 +48,6 @@ class _Task:
 
     number: int
     sequences: tuple[tuple[str, tuple[Row, ...]], ...]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the workers need to know."""
-
-    files: ImageFiles
-    staging: Path
-    remote: Remote | None
-    shard_size: int
-    compression: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +113,7 @@ def write_shards(
     target = work / f"sharding-{_digest(remote.url)}" if remote else Path(out)
     alone = nullcontext() if remote is None else _alone(remote, target, overwrite)
     with alone, resumable_folder(target, key, overwrite, finish=remote is None) as staging:
-        plan = _Plan(timeline.files, staging, remote, shard_size, compression)
+        plan = Plan(timeline.files, staging, remote, shard_size, compression)
         arrays, shards = _all_shards(plan, _tasks(timeline, plan), workers or processors(), progress)
         _write_rest(timeline, staging, arrays, shards, compression)
         if remote is not None:
@@ -180,7 +160,7 @@ def _clear_remote(remote: Remote, overwrite: bool) -> None:
         remote.remove(blob.name)
 
 
-def _tasks(timeline: Timeline, plan: _Plan) -> list[_Task]:
+def _tasks(timeline: Timeline, plan: Plan) -> list[_Task]:
     """Which sequences go together, whatever the number of workers."""
     images = timeline.table("images")
     frames = [WHOLE if np.isnan(frame) else int(frame) for frame in images["frame"].astype(float)]
@@ -191,7 +171,7 @@ def _tasks(timeline: Timeline, plan: _Plan) -> list[_Task]:
     # Neighbours in the table are often of one site or one year; a shard must be a mixture.
     order = sorted(rows, key=lambda name: hashlib.blake2b(name.encode(), digest_size=8).digest())
     sample = order[:: max(1, len(order) // _SAMPLE)]
-    sizes = [sum(p.nbytes for p, _ in _pieces(plan, name, rows[name][:_AT_ONCE])) for name in sample]
+    sizes = [sum(p.nbytes for p, _ in pieces(plan, name, rows[name][:_AT_ONCE])) for name in sample]
     weights = [size * max(1, len(rows[name]) / _AT_ONCE) for name, size in zip(sample, sizes, strict=True)]
     each = max(1, round(plan.shard_size * len(weights) / max(1, sum(weights)))) if weights else 1
     starts = range(0, len(order), each)
@@ -199,7 +179,7 @@ def _tasks(timeline: Timeline, plan: _Plan) -> list[_Task]:
 
 
 def _all_shards(
-    plan: _Plan, tasks: Sequence[_Task], workers: int, progress: Progress
+    plan: Plan, tasks: Sequence[_Task], workers: int, progress: Progress
 ) -> tuple[list[StoredArray], list[Blob]]:
     """Do the tasks, and number the shards through."""
     arrays: list[StoredArray] = []
@@ -212,143 +192,29 @@ def _all_shards(
     return arrays, shards
 
 
-def _do(plan: _Plan, task: _Task) -> tuple[list[dict], list[dict]]:
+def _do(plan: Plan, task: _Task) -> tuple[list[dict], list[dict]]:
     """Write the shards of a task, unless a former run has; they are counted from 0."""
     note = plan.staging / _DONE / f"{task.number:06d}.json"
     if note.is_file():
         blobs, arrays = json.loads(note.read_text())
         if all(_is_there(plan, blob) for blob in blobs):
             return blobs, arrays
-    writer = _Writer(plan, task.number)
+    writer = ShardWriter(plan, task.number)
     for sequence, rows in task.sequences:
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            writer.add(sequence, part, _pieces(plan, sequence, part))
+            writer.add(sequence, part, pieces(plan, sequence, part))
     writer.close()
     found = [asdict(blob) for blob in writer.blobs], [asdict(array) for array in writer.arrays]
     atomic_write(note, json.dumps(found))
     return found
 
 
-def _is_there(plan: _Plan, blob: dict) -> bool:
+def _is_there(plan: Plan, blob: dict) -> bool:
     if plan.remote is not None:
         return plan.remote.size(blob["name"]) == blob["size"]
     file = plan.staging / blob["name"]
     return file.is_file() and file.stat().st_size == blob["size"]
-
-
-def _pieces(plan: _Plan, sequence: str, rows: Sequence[Row]) -> list[tuple[np.ndarray, list[int]]]:
-    """Images of one shape and number type together, of no more bytes than a shard; and which rows they are."""
-    by_file: dict[tuple[str, bool], list[int]] = {}
-    for n, (_, _, path, frame) in enumerate(rows):
-        by_file.setdefault((path, frame == WHOLE), []).append(n)
-    images: dict[int, np.ndarray] = {}
-    for (path, whole), numbers in by_file.items():
-        if whole:
-            images |= dict.fromkeys(numbers, plan.files.read(sequence, path)[0])
-        else:
-            images |= zip(numbers, plan.files.read(sequence, path, [rows[n][3] for n in numbers]), strict=True)
-    alike: dict[tuple, list[int]] = {}
-    for n in range(len(rows)):
-        alike.setdefault((images[n].shape, images[n].dtype.str), []).append(n)
-    pieces = []
-    for numbers in alike.values():
-        most = max(1, plan.shard_size // images[numbers[0]].nbytes)
-        for start in range(0, len(numbers), most):
-            part = numbers[start : start + most]
-            pieces.append((np.stack([images[n] for n in part]), part))
-    return pieces
-
-
-class _Writer:
-    """Appends samples to shards, beginning another when one is full."""
-
-    def __init__(self, plan: _Plan, task: int) -> None:
-        self.plan, self.task = plan, task
-        self.blobs: list[Blob] = []
-        self.arrays: list[StoredArray] = []
-        self._samples = 0
-        self._tar: tarfile.TarFile | None = None
-        self._affines: dict[tuple[str, str], list[float]] = {}
-
-    @property
-    def _name(self) -> str:
-        return f"{SHARDS}/{self.task:06d}-{len(self.blobs):02d}.tar"
-
-    def add(self, sequence: str, rows: Sequence[Row], pieces: Sequence[tuple[np.ndarray, list[int]]]) -> None:
-        """Append images of a sequence: one sample in each shard that they come into."""
-        begun = ""
-        for array, numbers in pieces:
-            self._make_room(array.nbytes)
-            if begun != self._name:
-                begun, self._samples, member = self._name, self._samples + 1, 0
-                about = {"sequence_id": sequence, "images": [row[:2] for row in rows]}
-                self._append(f"{self._samples:06d}.json", json.dumps(about).encode())
-            of_rows = [rows[n] for n in numbers]
-            self._add_array(sequence, array, of_rows, f"{self._samples:06d}.{member}.npy")
-            member += 1
-
-    def _make_room(self, size: int) -> None:
-        if self._tar is not None and self._tar.offset and self._tar.offset + size > _SLACK * self.plan.shard_size:
-            self.close()
-        if self._tar is None:
-            file = self.plan.staging / self._name
-            file.parent.mkdir(exist_ok=True)
-            self._tar = tarfile.open(file, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  # closed by `close`
-
-    def _add_array(self, sequence: str, array: np.ndarray, rows: Sequence[Row], name: str) -> None:
-        stream = io.BytesIO()
-        np.save(stream, array)
-        content: bytes = stream.getvalue()
-        header = len(content) - array.nbytes
-        if self.plan.compression != "none":
-            content = pa.compress(content, codec=self.plan.compression, asbytes=True)
-            name += ".zst"
-        paths = [row[2] for row in rows]
-        paths = paths[:1] if len(set(paths)) == 1 else paths
-        self.arrays.append(
-            StoredArray(
-                sequence,
-                len(self.blobs),
-                self._append(name, content),
-                len(content),
-                header,
-                array.dtype.str,
-                list(array.shape),
-                paths,
-                [row[3] for row in rows],
-                [self._affine(sequence, path) for path in paths],
-            )
-        )
-
-    def _affine(self, sequence: str, path: str) -> list[float]:
-        if (sequence, path) not in self._affines:
-            affine = self.plan.files.affine(sequence, path)
-            self._affines = {(sequence, path): [] if affine is None else affine.ravel().tolist()}
-        return self._affines[sequence, path]
-
-    def _append(self, name: str, content: bytes) -> int:
-        """Add a member; where its content begins."""
-        assert self._tar is not None
-        info = tarfile.TarInfo(name)
-        info.size = len(content)
-        start = self._tar.offset + tarfile.BLOCKSIZE
-        self._tar.addfile(info, io.BytesIO(content))
-        return start
-
-    def close(self) -> None:
-        """Finish the shard that is open, and upload it if it goes elsewhere."""
-        if self._tar is None:
-            return
-        self._tar.close()
-        self._tar = None
-        file = self.plan.staging / self._name
-        sync(file)  # before the note that it is done
-        blob = Blob.of(file, self._name)
-        if self.plan.remote is not None:
-            self.plan.remote.upload(file, blob.name)
-            file.unlink()
-        self.blobs.append(blob)
 
 
 def _write_rest(

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from temmed.cli import app
 from temmed.data.streaming.layout import INDEX, MANIFEST, Manifest, digest_of, read_index
 from temmed.data.streaming.opening import open_timeline
-from temmed.data.streaming.writing import _Writer, write_shards
+from temmed.data.streaming.shard_writer import ShardWriter
+from temmed.data.streaming.writing import write_shards
 from temmed.errors import InputError
 from temmed.timelines.folder import Timeline
 from temmed.timelines.synthetic.generate import generate
@@ -101,7 +102,8 @@ _FIRST_TWO = ("shards/000000-", "shards/000001-")
 _KILLED = """
 import sys
 from pathlib import Path
-from temmed.data.streaming.writing import _Writer, write_shards
+from temmed.data.streaming.shard_writer import ShardWriter
+from temmed.data.streaming.writing import write_shards
 def wait(label, done, total):
     print(done, flush=True)
     if done == 2:
@@ -126,13 +128,13 @@ def test_what_was_written_before_a_kill_is_not_written_again(
     with pytest.raises(InputError):
         open_timeline(address, tmp_path / "cache", LIMIT)
     added: set[str] = set()
-    add = _Writer.add
+    add = ShardWriter.add
 
-    def noted(self: _Writer, sequence: str, *rest: Any) -> None:
+    def noted(self: ShardWriter, sequence: str, *rest: Any) -> None:
         added.add(sequence)
         add(self, sequence, *rest)
 
-    monkeypatch.setattr(_Writer, "add", noted)
+    monkeypatch.setattr(ShardWriter, "add", noted)
     write_shards(tiny_timeline.root, address, tmp_path / "work", 60_000, workers=1)
     assert _content(out) == _content(sharded)
     names = [shard.name for shard in _manifest(out).shards]
