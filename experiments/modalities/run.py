@@ -41,13 +41,15 @@ HEADS = (
     "memory_tokens",
     "memory_fusion",
 )
-#: Heads with as many bytes of state as memory_fusion; ssm has them as it is.
-EQUAL = {
+#: Heads of other sizes. The first two have as many bytes of state as memory_fusion; ssm has them as it is.
+SIZES = {
     "gru_equal": ("model=gru", "name=gru_equal", "model.temporal.hidden=1024"),
     "memory_tokens_equal": ("model=memory_tokens", "name=memory_tokens_equal", "model.temporal.segment=4"),
+    "memory_fusion_16": ("model=memory_fusion", "name=memory_fusion_16", "model.temporal.capacity=16"),
+    "memory_fusion_32": ("model=memory_fusion", "name=memory_fusion_32", "model.temporal.capacity=32"),
 }
 PROBES = ("probe_text", "probe_asked_image", "probe_prior_image")
-ROWS = ("static", "measure", *HEADS, *EQUAL, *PROBES)
+ROWS = ("static", "measure", *HEADS, *SIZES, *PROBES)
 #: Sets of whose places and looks of findings `measure` has an atlas.
 MEASURED = ("mri",)
 
@@ -61,7 +63,7 @@ def plan(dataset: str, rows: Sequence[str], seed: int, out: Path, overrides: Seq
 
     first = job("static", "model=static", *encoder)
     frozen = (*FROZEN, *following, f"model.start_from={first.folder}/checkpoints/best.ckpt")
-    models = {row: (f"model={row}",) for row in HEADS} | EQUAL
+    models = {row: (f"model={row}",) for row in HEADS} | SIZES
     models |= {row: (f"model={REFERENCE}", f"experiment={row}") for row in PROBES}
     return first, [job(row, *own, *frozen) for row, own in models.items() if row in rows]
 

@@ -97,9 +97,10 @@ def test_the_page_says_what_was_answered() -> None:
     )
     assert float(far["ssm"][1].split(" [")[0]) == pytest.approx(100 * gap, abs=0.051)
     verdicts = page.split("## 17+ steps back")[1]
-    assert "ssm: better" in verdicts
-    assert "gru, 1,024 units: no difference shown" in verdicts
-    assert "temporal_transformer, margin 2 points:" in verdicts
+    assert "against ssm, with as many bytes: better" in verdicts
+    assert "against gru, 1,024 units, with as many bytes: no difference shown" in verdicts
+    assert "memory_fusion against temporal_transformer, margin 2 points:" in verdicts
+    assert "16 moments" not in verdicts
 
 
 def test_not_inferior_is_said_of_the_interval_alone() -> None:
@@ -110,6 +111,16 @@ def test_not_inferior_is_said_of_the_interval_alone() -> None:
     assert verdict(0.9, 0.8, 400) == "not inferior"
     assert verdict(0.8, 0.8, 50) == "not decided"
     assert verdict(0.7, 0.8, 400) == "inferior"
+
+
+def test_a_set_whose_ceiling_nobody_knows_has_no_share_of_it() -> None:
+    record = _record({"memory_fusion": 0.8, "ssm": 0.7})
+    assert "gap closed" in to_markdown(record, resamples=50)
+    record.questions["ceiling"] = np.nan
+    page = to_markdown(record, resamples=50)
+    assert "gap closed" not in page.lower()
+    assert "ceiling" not in page
+    assert "nan" not in page
 
 
 def test_every_row_that_is_trained_has_a_title() -> None:
