@@ -23,7 +23,7 @@ class _Scan(Function):
     """One layer over T steps of R rows with H units; gates stand in torch's order: reset, update, candidate."""
 
     @staticmethod
-    def forward(ctx: Any, entered: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, entered: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:
         """Of what enters ``(T, R, 3 H)``, weight ``(3 H, H)``, bias ``(3 H,)`` and state ``(R, H)``: ``(T, R, H)``."""
         size = state.shape[1]
         gates = torch.empty_like(entered)
@@ -45,8 +45,8 @@ class _Scan(Function):
         return states[1:]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients of what `forward` was given."""
         gates, recalled, states, weight = ctx.saved_tensors
         size = weight.shape[1]
