@@ -29,7 +29,7 @@ from temmed.models.temporal.base import TemporalMemory
 from temmed.training.module import TimelineModule
 from temmed.training.quiet import without_noise
 
-OVERRIDES = ["data=mri", "data.patients=200", "data.batch_size=8"]
+OVERRIDES = ["data=mri", "data.patients=400", "data.batch_size=8"]
 MODELS = ("static", "memory_fusion", "temporal_transformer")
 
 
