@@ -12,11 +12,13 @@ Usage: python benchmarks/long_sequences.py [--repeats 5] [--lengths 256 1024] [-
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -168,9 +170,34 @@ def costs(name: str, found: dict[int, list[float]]) -> list[Ratio]:
     ]
 
 
+def draw(seconds: dict[str, dict[int, list[float]]], path: Path) -> None:
+    """The curves: microseconds per frame against the length, both on logarithmic scales, with the spread."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    marks = itertools.cycle("os^Dv<>p*hX")
+    for (name, found), mark in zip(seconds.items(), marks, strict=False):
+        lengths = sorted(found)
+        middle, low, high = ([1e6 * of(found[length]) for length in lengths] for of in (statistics.median, min, max))
+        style = "--" if name in ("VideoMAE", "ViViT", "transformer") else "-"
+        (line,) = axes.plot(lengths, middle, style, marker=mark, label=name)
+        axes.fill_between(lengths, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS])
+    axes.set_xlabel("frames in a sequence")
+    axes.set_ylabel("microseconds per frame, forward and backward")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> int:
     """Measure, print, write JSON; 1 if a bar is missed."""
     arguments = parser(__doc__, "long_sequences")
+    arguments.add_argument("--draw", type=Path, help="also draw the curves into this file, with matplotlib")
     arguments.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="frames of the sequences")
     arguments.add_argument("--threads", type=int, default=1, help="of torch; several disturb each other")
     arguments.add_argument("--heads", nargs="+", help="some of the heads; all by default")
@@ -205,6 +232,8 @@ def main() -> int:
     for name, head in chosen.items():
         found, streams[name] = streamed(name, head, lengths[-1] if head.bounded else short[-1], options.repeats)
         ratios.extend(found)
+    if options.draw is not None:
+        draw(seconds, options.draw)
     return report(options.out, ratios, places=PLACES, dim=DIM, seconds_per_frame=seconds, streamed=streams)
 
 
