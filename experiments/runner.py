@@ -120,6 +120,32 @@ def train_all(jobs: Sequence[Job], workers: int) -> None:
             raise
 
 
+def judge_elsewhere(jobs: Sequence[Job], root: Path, split: str, name: str, workers: int) -> None:
+    """Judge finished trainings on other data, into a folder of that name in each run; those that were are not again.
+
+    Raises:
+        TrainingError: with the exit code of one that failed; what it had to say is printed.
+    """
+
+    def judge(job: Job) -> str:
+        words = [f"ckpt_path={job.folder}/checkpoints/best.ckpt", f"data.root={root}", f"data.split={split}"]
+        words += [f"out={job.folder / name}", "trainer.enable_progress_bar=false"]
+        told = f"$ python evaluate.py {shlex.join(words)}"
+        if (job.folder / name / "metrics.json").exists():
+            return f"{told}   # done before"
+        settings = os.environ | {"OMP_NUM_THREADS": str(max(1, processors() // workers))}
+        command = [sys.executable, str(_ROOT / "evaluate.py"), *words]
+        done = subprocess.run(command, env=settings, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{told}\n{done.stdout}{done.stderr}", file=sys.stderr, flush=True)
+            raise TrainingError(done.returncode)
+        return told
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for told in pool.map(judge, jobs):
+            print(told, flush=True)
+
+
 def compare(jobs: Sequence[Job], out: Path) -> int:
     """Compare the runs of jobs into a folder, and print the command; returns its exit code."""
     command = ["compare", *(str(job.folder) for job in jobs), "--out", str(out)]

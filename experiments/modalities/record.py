@@ -26,6 +26,8 @@ from temmed.evaluation.scoring import read_metrics
 from temmed.files import atomic_stream
 from temmed.models.temporal.base import State
 from temmed.predictions.tables import read_predictions
+from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import load_split
 from temmed.training.checkpoint import load_module
 
 #: Images after which the state is weighed.
@@ -76,30 +78,55 @@ class Record:
         return Record(self.about, newer.questions, self.right | newer.right, self.runs | newer.runs)
 
 
-def collect(jobs: Sequence[Job]) -> Record:
-    """Judge finished trainings on one set.
+@dataclass(frozen=True)
+class Elsewhere:
+    """Other data that trained models were judged on.
+
+    Attributes:
+        root: the timeline folder.
+        split: the name of the split whose test subset it was.
+        name: of the folder in each run that holds the predictions.
+    """
+
+    root: Path
+    split: str
+    name: str
+
+
+def collect(jobs: Sequence[Job], elsewhere: Elsewhere | None = None) -> Record:
+    """Judge the answers of finished trainings on one set.
+
+    Args:
+        jobs: trained on it.
+        elsewhere: take the answers on these data, instead of those on the own test subset.
 
     Raises:
         InputError: runs or data are not what they were.
     """
     runs = {f"{job.name}/{job.seed}": read_run(job.folder) for job in jobs}
-    timeline, split = open_dataset(list(runs.values())[:1])
+    if elsewhere is None:
+        timeline, split = open_dataset(list(runs.values())[:1])
+        places = {name: run.folder for name, run in runs.items()}
+    else:
+        timeline = Timeline.open(elsewhere.root)
+        split = load_split(timeline.root, elsewhere.split, timeline)
+        places = {name: run.folder / elsewhere.name for name, run in runs.items()}
     benchmark = Benchmark.build(timeline, split, "test")
     task = headline_task(benchmark)
     asked = (benchmark.questions["task"] == task).to_numpy()
     questions = benchmark.questions.join(benchmark.references[["majority", "ceiling"]])
-    first = next(iter(runs.values()))
     about = {
-        "set": timeline.meta.name,
+        "set": timeline.meta.name if elsewhere is None else f"{timeline.meta.name}, a second test set",
         "fingerprint": timeline.meta.fingerprint,
-        "split": str(first.split["fingerprint"]),
+        "split": split.fingerprint,
         "task": task,
     }
     right = {
-        name: benchmark.judge(read_predictions(run.predictions("test"))).scores["accuracy"].to_numpy()[asked] == 1
-        for name, run in runs.items()
+        name: benchmark.judge(read_predictions(place / "predictions" / "test")).scores["accuracy"].to_numpy()[asked]
+        == 1
+        for name, place in places.items()
     }
-    told = {name: _told(run) for name, run in runs.items()}
+    told = {name: _told(run, places[name]) for name, run in runs.items()}
     return Record(about, questions.loc[asked, list(QUESTION)].reset_index(drop=True), right, told)
 
 
@@ -129,9 +156,9 @@ def read(path: Path) -> Record:
     return Record(content["about"], frame[list(QUESTION)], right, content["runs"])
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _told(run: Run, place: Path) -> dict[str, Any]:
     raw: Mapping[str, Any] = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))
-    metrics = read_metrics(run.folder / "metrics.json")
+    metrics = read_metrics(place / "metrics.json")
     git = raw.get("git") or {}
     return {
         "commit": f"{git.get('commit', 'unknown')[:7]}{'+' if git.get('dirty') else ''}",

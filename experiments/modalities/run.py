@@ -18,8 +18,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # experiments are no part of the installed package
 
 from experiments.modalities.page import REFERENCE, write_page
-from experiments.modalities.record import collect, read, write
-from experiments.runner import FROZEN, Job, compare, epochs, finish, parser, train_all
+from experiments.modalities.record import Elsewhere, Record, collect, read, write
+from experiments.runner import FROZEN, Job, compare, epochs, finish, judge_elsewhere, parser, train_all
+from temmed.timelines.folder import Timeline
+from temmed.timelines.recipe import Recipe
+from temmed.timelines.splits import find_split, keep_split
+from temmed.timelines.synthetic import generate
 
 #: Few sequences in a batch, where sequences are long and the set has few.
 SMALL = "data.batch_size=4"
@@ -50,6 +54,8 @@ SIZES = {
 }
 PROBES = ("probe_text", "probe_asked_image", "probe_prior_image")
 ROWS = ("static", "measure", *HEADS, *SIZES, *PROBES)
+#: Of the second test set; the sets that models are trained on have 0.
+SECOND_SEED = 1
 #: Sets of whose places and looks of findings `measure` has an atlas.
 MEASURED = ("mri",)
 
@@ -80,6 +86,9 @@ def main() -> int:
     arguments.add_argument(
         "--rows", nargs="+", choices=ROWS, default=ROWS, help="all by default; static is always there"
     )
+    arguments.add_argument(
+        "--second", type=int, metavar="N", help="judge on a second test set, too, of about N patients of another seed"
+    )
     arguments.add_argument("--record", type=Path, help="folder of the records and pages (default: OUT/results)")
     options = arguments.parse_args()
     return finish(lambda: max(_one_set(dataset, options) for dataset in options.sets))
@@ -96,11 +105,32 @@ def _one_set(dataset: str, options: argparse.Namespace) -> int:
         others.append(measured(dataset, options.out, options.overrides))
     train_all(others, options.jobs)
     code = compare([*jobs, *others], options.out / dataset / "comparison")
-    place = (options.record or options.out / "results") / f"{dataset}.parquet"
-    found = collect([*jobs, *others])
-    write(read(place).joined(found) if place.exists() else found, place)
-    print(f"\nRecord: {place}\nPage: {write_page(place)}")
+    place = options.record or options.out / "results"
+    _keep(collect([*jobs, *others]), place / f"{dataset}.parquet")
+    if options.second is not None:
+        trained = [job for job in (*jobs, *others) if (job.folder / "checkpoints").exists()]
+        elsewhere = second_set(dataset, options.second, options.out)
+        judge_elsewhere(trained, elsewhere.root, elsewhere.split, elsewhere.name, options.jobs)
+        _keep(collect(trained, elsewhere), place / f"{dataset}_second.parquet")
     return code
+
+
+def second_set(dataset: str, patients: int, out: Path) -> Elsewhere:
+    """Patients of another seed, nearly all of them test; those of train tell the majority answer.
+
+    They are in no training, and no choice was made by them.
+    """
+    root = out / dataset / "second_set"
+    timeline = Timeline.open(root) if root.exists() else generate(root, dataset, patients=patients, seed=SECOND_SEED)
+    split = find_split(timeline, Recipe(fractions=(0.02, 0.02, 0.96)))
+    keep_split(split, timeline)
+    return Elsewhere(root, split.name, "second")
+
+
+def _keep(found: Record, path: Path) -> None:
+    """Add what was found to the record, and make the page."""
+    write(read(path).joined(found) if path.exists() else found, path)
+    print(f"\nRecord: {path}\nPage: {write_page(path)}", flush=True)
 
 
 if __name__ == "__main__":

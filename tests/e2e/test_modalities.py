@@ -18,10 +18,10 @@ _SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "modalities" / "
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_rows_are_compared_and_recorded(tmp_path: Path) -> None:
-    words = ["--sets", "mri", "--rows", "gru", "memory_fusion", "--seeds", "0", "--out", str(tmp_path / "out")]
+    words = ["--sets", "mri", "--rows", "gru", "memory_fusion", "--seeds", "0", "--second", "30"]
     tiny = ["data.patients=60", "data.size=32", "trainer.max_epochs=1", "trainer=cpu"]
     done = subprocess.run(
-        [sys.executable, str(_SCRIPT), *words, *tiny],
+        [sys.executable, str(_SCRIPT), *words, "--out", str(tmp_path / "out"), *tiny],
         cwd=tmp_path,
         env=os.environ | {"TEMMED_DATA": str(tmp_path / "data_cache")},
         capture_output=True,
@@ -42,3 +42,7 @@ def test_rows_are_compared_and_recorded(tmp_path: Path) -> None:
     assert size["static/0"] < size["gru/0"] < size["memory_fusion/0"]
     page = (tmp_path / "out" / "results" / "mri.md").read_text()
     assert "## By horizon, against memory_fusion" in page
+    second = read(tmp_path / "out" / "results" / "mri_second.parquet")
+    assert set(second.runs) == set(record.runs)
+    assert second.about["fingerprint"] != record.about["fingerprint"]
+    assert "a second test set" in (tmp_path / "out" / "results" / "mri_second.md").read_text()
