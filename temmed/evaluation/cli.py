@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from temmed.evaluation.scoring import Metrics
 
+#: Units of scores that are no shares, by the end of their names.
+UNITS = {"nll": " nats", "set_size": " choices", "temperature": ""}
 #: Width of tables that go to a file or a pipe.
 _PIPED = 160
 
@@ -129,5 +132,11 @@ def _print_metrics(console: Console, metrics: Metrics) -> None:
             table.add_section()
         task = parts[1]
         estimate = Estimate(entry["value"], entry["low"], entry["high"], int(entry["n"]))
-        table.add_row(key, percent(estimate.value), interval(estimate).replace("[", "\\["), f"{estimate.n:,}")
+        unit = next((unit for name, unit in UNITS.items() if parts[2].endswith(name)), None)
+        if unit is None:
+            shown = percent(estimate.value), interval(estimate)
+        else:
+            bounds = "" if math.isnan(estimate.low) else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+            shown = f"{estimate.value:.3f}{unit}", bounds
+        table.add_row(key, shown[0], shown[1].replace("[", "\\["), f"{estimate.n:,}")
     console.print(table)

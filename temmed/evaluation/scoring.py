@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temmed.evaluation.benchmark import HORIZONS, Benchmark, Judged
+from temmed.evaluation.confidence import Certainty, certainty_estimates, ranking_estimates
+from temmed.evaluation.horizons import horizon_estimates
 from temmed.evaluation.statements import statement_estimates
 from temmed.evaluation.statistics import Estimate, PatientResampler, Replicates
+from temmed.evaluation.statistics import named_estimates as _named
 from temmed.files import atomic_write
+from temmed.metrics.functional.classification import macro_f1, weighted_f1
 from temmed.predictions.tables import Predictions
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
@@ -171,9 +175,36 @@ def _task_estimates(
         truth = benchmark.class_codes(task, benchmark.questions["answer"])
         given = benchmark.class_codes(task, judged.answers["answer"])
         keep = np.stack(list(masks.values()), axis=1) & (truth >= 0)[:, None]
-        yield from _named("macro_f1", masks, resampler.macro_f1(truth, given, len(classes), keep).estimates())
+        f1 = resampler.of_confusion([macro_f1, weighted_f1], truth, given, len(classes), keep)
+        for name, replicates in zip(("macro_f1", "weighted_f1"), f1, strict=True):
+            yield from _named(name, masks, replicates.estimates())
     closed = share_closed(judged.scores["accuracy"].to_numpy(), benchmark.references, masks, resampler)
     yield from _named("share_closed", masks, closed.estimates())
+    yield from _position_estimates(benchmark, judged, masks[""], resampler)
+    yield from horizon_estimates(benchmark, judged.scores["accuracy"].to_numpy(dtype=float), task, resampler)
+    yield from _certainty_estimates(benchmark, judged, task, resampler)
+
+
+def _position_estimates(
+    benchmark: Benchmark, judged: Judged, asked: NDArray[np.bool_], resampler: PatientResampler
+) -> Iterator[tuple[str, Estimate]]:
+    positions = benchmark.questions["asked_at"].to_numpy(dtype=np.int64)
+    slices = [f"asked_at={position}" for position in range(positions.max() + 1)]
+    groups = np.where(asked, positions, -1)
+    accuracy = resampler.group_means(judged.scores["accuracy"], groups, len(slices))
+    yield from _named("accuracy", slices, accuracy.estimates())
+
+
+def _certainty_estimates(
+    benchmark: Benchmark, judged: Judged, task: str, resampler: PatientResampler
+) -> Iterator[tuple[str, Estimate]]:
+    questions = benchmark.questions
+    masks = {name: mask for name, mask in slice_masks(questions, task).items() if "," not in name}
+    right = judged.scores["accuracy"].where(masks[""])
+    certainty = Certainty.of(questions, judged.answers, right)
+    yield from certainty_estimates(certainty, masks, resampler)
+    if classes := benchmark.classes(task):
+        yield from ranking_estimates(certainty, questions["choices"], classes, masks)
 
 
 def _event_estimates(judged: Judged, resamples: int, seed: int) -> Iterator[tuple[str, Estimate]]:
@@ -188,9 +219,3 @@ def _event_estimates(judged: Judged, resamples: int, seed: int) -> Iterator[tupl
 def _sliced(values: NDArray[np.float64], masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.float64]:
     """A column per slice, NaN outside it."""
     return np.stack([np.where(mask, values, np.nan) for mask in masks.values()], axis=1)
-
-
-def _named(metric: str, slices: Iterable[str], estimates: Sequence[Estimate]) -> Iterator[tuple[str, Estimate]]:
-    for name, estimate in zip(slices, estimates, strict=True):
-        if estimate.n and not math.isnan(estimate.value):
-            yield (f"{metric}/{name}" if name else metric), estimate

@@ -6,7 +6,8 @@ F1 are functions of sums over questions: those are taken once per patient, and a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -134,10 +135,53 @@ class PatientResampler:
         value = ratio(*np.split(sums.sum(axis=0), 2))
         return Replicates(value, ratio(numerators, denominators), keep.sum(axis=0), (counts > 0).sum(axis=0))
 
-    def macro_f1(self, truth: ArrayLike, predicted: ArrayLike, n_classes: int, keep: ArrayLike) -> Replicates:
-        """Macro F1 over items, from the patients' confusion matrices.
+    def group_sums(self, values: ArrayLike, groups: ArrayLike, n_groups: int) -> tuple[Floats, Floats]:
+        """Sums within groups of items that do not overlap; needs no column for each group.
 
         Args:
+            values: of shape ``(n,)``.
+            groups: index of the group of each item, −1 for an item that is in none.
+            n_groups: number of groups G.
+
+        Returns:
+            The sums on the data, of shape ``(G,)``, and on the resamples, of shape ``(R, G)``.
+        """
+        cells = self._patient_group_sums(values, groups, n_groups)
+        return cells.sum(axis=0), self._resampled_sums(cells)
+
+    def group_means(self, values: ArrayLike, groups: ArrayLike, n_groups: int) -> Replicates:
+        """Means within groups of items that do not overlap.
+
+        Args:
+            values: of shape ``(n,)``; NaN takes an item out.
+            groups: index of the group of each item, −1 for an item that is in none.
+            n_groups: number of groups.
+        """
+        data = np.asarray(values, dtype=float)
+        members = np.where(np.isnan(data), -1, np.asarray(groups))
+        counts = self._patient_group_sums(np.ones(len(data)), members, n_groups)
+        sums = np.concatenate([self._patient_group_sums(data, members, n_groups), counts], axis=1)
+        numerators, denominators = np.split(self._resampled_sums(sums), 2, axis=1)
+        n = counts.sum(axis=0)
+        value = ratio(sums[:, :n_groups].sum(axis=0), n)
+        return Replicates(value, ratio(numerators, denominators), n.astype(np.int64), (counts > 0).sum(axis=0))
+
+    def macro_f1(self, truth: ArrayLike, predicted: ArrayLike, n_classes: int, keep: ArrayLike) -> Replicates:
+        """Macro F1 over items; arguments as for `of_confusion`."""
+        return self.of_confusion([macro_f1], truth, predicted, n_classes, keep)[0]
+
+    def of_confusion(
+        self,
+        scores: Sequence[Callable[[Floats], Floats]],
+        truth: ArrayLike,
+        predicted: ArrayLike,
+        n_classes: int,
+        keep: ArrayLike,
+    ) -> list[Replicates]:
+        """Scores of confusion matrices, from those of the patients.
+
+        Args:
+            scores: such as `temmed.metrics.functional.classification.macro_f1`.
             truth: class indices in 0…n_classes-1, of shape ``(n,)``.
             predicted: class indices, or `temmed.metrics.functional.classification.UNPARSABLE`.
             n_classes: number of classes K.
@@ -152,13 +196,10 @@ class PatientResampler:
             ],
             axis=1,
         ).astype(float)  # (P, M, K, K + 1)
-        samples = self._resampled_sums(confusions.reshape(len(confusions), -1))
-        return Replicates(
-            macro_f1(confusions.sum(axis=0)),
-            macro_f1(samples.reshape(-1, *confusions.shape[1:])),
-            mask.sum(axis=0),
-            (confusions.sum(axis=(2, 3)) > 0).sum(axis=0),
-        )
+        samples = self._resampled_sums(confusions.reshape(len(confusions), -1)).reshape(-1, *confusions.shape[1:])
+        total, n = confusions.sum(axis=0), mask.sum(axis=0)
+        n_patients = (confusions.sum(axis=(2, 3)) > 0).sum(axis=0)
+        return [Replicates(score(total), score(samples), n, n_patients) for score in scores]
 
     def medians(self, values: ArrayLike) -> Replicates:
         """Medians over items; of an even number of them, the lower of the two in the middle.
@@ -194,9 +235,33 @@ class PatientResampler:
         starts = np.searchsorted(self.codes[order], np.arange(len(self.patient_ids)))
         return np.add.reduceat(columns[order].astype(float), starts, axis=0) if len(starts) else columns.astype(float)
 
+    def _patient_group_sums(self, values: ArrayLike, groups: ArrayLike, n_groups: int) -> Floats:
+        """Sums of each patient in each group, of shape ``(P, G)``."""
+        members = np.asarray(groups, dtype=np.int64)
+        inside = members >= 0
+        places = self.codes[inside] * n_groups + members[inside]
+        size = len(self.patient_ids) * n_groups
+        sums = np.bincount(places, weights=np.asarray(values, dtype=float)[inside], minlength=size)
+        return sums.reshape(-1, n_groups)
+
     def _resampled_sums(self, sums: Floats) -> Floats:
         chunks = [self.weights[rows].astype(float) @ sums for rows in _chunks(len(self.weights))]
         return np.concatenate(chunks)
+
+
+def named_estimates(
+    metric: str, slices: Iterable[str], estimates: Iterable[Estimate]
+) -> Iterator[tuple[str, Estimate]]:
+    """Estimates of a metric by slice, under their names in ``metrics.json``; those of nothing are left out.
+
+    Args:
+        metric: its name.
+        slices: of each estimate; "" for the whole.
+        estimates: as many.
+    """
+    for name, estimate in zip(slices, estimates, strict=True):
+        if estimate.n and not math.isnan(estimate.value):
+            yield (f"{metric}/{name}" if name else metric), estimate
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:

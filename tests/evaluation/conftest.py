@@ -180,6 +180,12 @@ def timeline(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
     return build_timeline(tmp_path_factory.mktemp("data") / "discs")
 
 
+@pytest.fixture(scope="session")
+def large_timeline(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
+    """More patients, for scores that need dozens of them in each bin; without images."""
+    return build_timeline(tmp_path_factory.mktemp("data") / "many", patients=300, seed=1, images=False)
+
+
 @pytest.fixture
 def make_timeline(tmp_path: Path) -> Callable[..., Timeline]:
     return lambda **options: build_timeline(tmp_path / "discs", **options)

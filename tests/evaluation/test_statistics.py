@@ -15,6 +15,7 @@ from temmed.evaluation.statistics import (
     mcnemar_test,
     permutation_test,
 )
+from temmed.metrics.functional.classification import macro_f1, weighted_f1
 
 
 def clustered(rng: np.random.Generator, patients: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +65,45 @@ def test_macro_f1_of_resamples_equals_sklearn() -> None:
     for weights, sample in zip(resampler.weights, found.samples[:, 0], strict=True):
         reference = f1_score(truth, predicted, average="macro", sample_weight=weights[codes])
         assert sample == pytest.approx(reference)
+
+
+def test_several_scores_of_confusion_are_those_of_sklearn() -> None:
+    rng = np.random.default_rng(1)
+    _, codes = clustered(rng, 12)
+    truth, predicted = rng.integers(0, 3, len(codes)), rng.integers(0, 3, len(codes))
+    resampler = PatientResampler(codes, 10, seed=0)
+    macro, weighted = resampler.of_confusion([macro_f1, weighted_f1], truth, predicted, 3, np.ones(len(codes), bool))
+    assert macro.value[0] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert weighted.value[0] == pytest.approx(f1_score(truth, predicted, average="weighted"))
+    for weights, sample in zip(resampler.weights, weighted.samples[:, 0], strict=True):
+        reference = f1_score(truth, predicted, average="weighted", sample_weight=weights[codes])
+        assert sample == pytest.approx(reference)
+
+
+def test_means_of_groups_equal_means_of_columns() -> None:
+    rng = np.random.default_rng(2)
+    values, codes = clustered(rng, 25)
+    values = np.where(rng.random(len(codes)) < 0.1, np.nan, values)
+    groups = rng.integers(-1, 4, len(codes))
+    resampler = PatientResampler(codes, 20, seed=0)
+    columns = np.stack([np.where(groups == group, values, np.nan) for group in range(5)], axis=1)
+    found, expected = resampler.group_means(values, groups, 5), resampler.means(columns)
+    for name in ("value", "samples", "n", "n_patients"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.n[4] == 0
+
+
+def test_sums_of_groups_equal_counting_resampled_items() -> None:
+    rng = np.random.default_rng(3)
+    values, codes = clustered(rng, 8)
+    groups = rng.integers(-1, 3, len(codes))
+    resampler = PatientResampler(codes, 15, seed=0)
+    sums, samples = resampler.group_sums(values, groups, 3)
+    for group in range(3):
+        inside = groups == group
+        assert sums[group] == pytest.approx(values[inside].sum())
+        expected = [(weights[codes] * values)[inside].sum() for weights in resampler.weights]
+        np.testing.assert_allclose(samples[:, group], expected)
 
 
 def test_medians_of_resamples_equal_sorting_them() -> None:

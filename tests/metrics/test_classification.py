@@ -41,6 +41,15 @@ def test_macro_f1_equals_sklearn(answers: np.ndarray) -> None:
     assert float(ours) == pytest.approx(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0))
 
 
+@given(ANSWERS)
+@settings(max_examples=60, deadline=None)
+def test_weighted_f1_equals_sklearn(answers: np.ndarray) -> None:
+    truth, predicted = answers
+    ours = classification.weighted_f1(classification.confusion_matrix(truth, predicted, N_CLASSES))
+    expected = f1_score(truth, predicted, labels=range(N_CLASSES), average="weighted", zero_division=0)
+    assert float(ours) == pytest.approx(expected)
+
+
 def test_grouped_confusion_adds_up() -> None:
     rng = np.random.default_rng(0)
     truth, predicted, groups = rng.integers(0, 3, 200), rng.integers(-1, 3, 200), rng.integers(0, 7, 200)
@@ -53,3 +62,4 @@ def test_grouped_confusion_adds_up() -> None:
 def test_nothing_to_judge_is_nan() -> None:
     assert np.isnan(classification.accuracy([], []))
     assert np.isnan(classification.macro_f1(np.zeros((3, 4))))
+    assert np.isnan(classification.weighted_f1(np.zeros((3, 4))))

@@ -1,4 +1,4 @@
-"""Accuracy and macro F1, from labels or from stacks of confusion matrices."""
+"""Accuracy and F1, from labels or from stacks of confusion matrices."""
 
 from __future__ import annotations
 
@@ -62,10 +62,40 @@ def macro_f1(confusion: ArrayLike) -> NDArray[np.float64]:
         >>> float(macro_f1([[2, 0, 0], [1, 1, 0]]).round(4))
         0.7333
     """
-    counts = np.asarray(confusion, dtype=float)
-    hits = np.diagonal(counts[..., :-1], axis1=-2, axis2=-1)
-    occurrences = counts.sum(axis=-1) + counts[..., :-1].sum(axis=-2)
-    present = occurrences > 0
-    f1 = 2 * hits / np.where(present, occurrences, 1)
+    f1, present, _ = _f1_by_class(confusion)
     n_present = present.sum(axis=-1)
     return np.where(n_present > 0, f1.sum(axis=-1) / np.maximum(n_present, 1), np.nan)
+
+
+def weighted_f1(confusion: ArrayLike) -> NDArray[np.float64]:
+    """Mean F1 over the classes, each weighted by how often it is the truth.
+
+    An unparsable answer counts as in `macro_f1`.
+
+    Args:
+        confusion: counts (or weights) of shape ``(..., K, K + 1)`` from `confusion_matrix`.
+
+    Returns:
+        Weighted F1 of shape ``(...)``; NaN where nothing was counted.
+
+    Examples:
+        >>> float(weighted_f1([[2, 0, 0], [1, 1, 0]]).round(4))
+        0.7333
+        >>> float(weighted_f1([[3, 0, 0], [1, 0, 0]]).round(4))
+        0.6429
+    """
+    f1, _, true = _f1_by_class(confusion)
+    total = true.sum(axis=-1)
+    return np.where(total > 0, (f1 * true).sum(axis=-1) / np.where(total > 0, total, 1), np.nan)
+
+
+def _f1_by_class(
+    confusion: ArrayLike,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """F1 of each class (0 where it has none), whether the class occurs, and how often it is the truth."""
+    counts = np.asarray(confusion, dtype=float)
+    hits = np.diagonal(counts[..., :-1], axis1=-2, axis2=-1)
+    true = counts.sum(axis=-1)
+    occurrences = true + counts[..., :-1].sum(axis=-2)
+    present = occurrences > 0
+    return 2 * hits / np.where(present, occurrences, 1), present, true
