@@ -37,6 +37,8 @@ TITLES = {
     "memory_tokens": "memory_tokens",
     "gru_equal": "gru, 1,024 units",
     "memory_tokens_equal": "memory_tokens, segments of 4",
+    "ssm_double": "ssm, 33 keys",
+    "memory_tokens_double": "memory_tokens, segments of 10",
     "memory_fusion": "memory_fusion",
     "memory_fusion_16": "memory_fusion, 16 moments",
     "memory_fusion_32": "memory_fusion, 32 moments",
@@ -49,9 +51,12 @@ TITLES = {
 REFERENCE = "memory_fusion"
 #: What it, or a larger one, must not be worse than by more than `MARGIN`, looking far back; and what it should be
 #: better than there, with as many bytes of state.
-SIZES = (REFERENCE, "memory_fusion_16", "memory_fusion_32")
 FULL_ATTENTION = "temporal_transformer"
-RIVALS = ("gru_equal", "ssm", "memory_tokens_equal")
+RIVALS = {
+    REFERENCE: ("gru_equal", "ssm", "memory_tokens_equal"),
+    "memory_fusion_16": ("ssm_double", "memory_tokens_double"),
+    "memory_fusion_32": (),
+}
 FAR = "17+"
 MARGIN = 0.02
 RESAMPLES = 4000
@@ -203,17 +208,18 @@ def _verdicts(judge: _Judge, rows: Sequence[str]) -> list[str]:
     if not far[FAR].any():
         return ["No question looks so far back."]
     lines = []
-    for size in SIZES if FULL_ATTENTION in rows else ():
-        if size in rows:
+    for size, rivals in RIVALS.items():
+        if size not in rows:
+            continue
+        if FULL_ATTENTION in rows:
             found = judge.advantage(size, FULL_ATTENTION, far)[FAR]
             verdict = "not inferior" if found.low > -MARGIN else "inferior" if found.high < -MARGIN else "not decided"
             margin = f"margin {100 * MARGIN:.0f} points"
             lines.append(f"- {TITLES[size]} against {TITLES[FULL_ATTENTION]}, {margin}: {verdict}, {_points(found)}.")
-    for row in RIVALS:
-        if row in rows:
-            found = judge.advantage(REFERENCE, row, far)[FAR]
+        for row in (row for row in rivals if row in rows):
+            found = judge.advantage(size, row, far)[FAR]
             verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "no difference shown"
-            lines.append(f"- {REFERENCE} against {TITLES[row]}, with as many bytes: {verdict}, {_points(found)}.")
+            lines.append(f"- {TITLES[size]} against {TITLES[row]}, with as many bytes: {verdict}, {_points(found)}.")
     return lines
 
 

@@ -45,10 +45,13 @@ HEADS = (
     "memory_tokens",
     "memory_fusion",
 )
-#: Heads of other sizes. The first two have as many bytes of state as memory_fusion; ssm has them as it is.
+#: Heads of other sizes. `_equal` have as many bytes of state as memory_fusion (ssm has them as it is), `_double` as
+#: many as memory_fusion_16.
 SIZES = {
     "gru_equal": ("model=gru", "name=gru_equal", "model.temporal.hidden=1024"),
     "memory_tokens_equal": ("model=memory_tokens", "name=memory_tokens_equal", "model.temporal.segment=4"),
+    "ssm_double": ("model=ssm", "name=ssm_double", "model.temporal.state_size=33"),
+    "memory_tokens_double": ("model=memory_tokens", "name=memory_tokens_double", "model.temporal.segment=10"),
     "memory_fusion_16": ("model=memory_fusion", "name=memory_fusion_16", "model.temporal.capacity=16"),
     "memory_fusion_32": ("model=memory_fusion", "name=memory_fusion_32", "model.temporal.capacity=32"),
 }
