@@ -231,9 +231,10 @@ class PatientResampler:
         return float(ordered[(len(ordered) - 1) // 2]), samples
 
     def _patient_sums(self, columns: NDArray[Any]) -> Floats:
-        order = np.argsort(self.codes, kind="stable")
-        starts = np.searchsorted(self.codes[order], np.arange(len(self.patient_ids)))
-        return np.add.reduceat(columns[order].astype(float), starts, axis=0) if len(starts) else columns.astype(float)
+        """Sums of each patient, of shape ``(P, M)``; column by column, as copies of a million rows are large."""
+        n_patients = len(self.patient_ids)
+        sums = [np.bincount(self.codes, weights=column, minlength=n_patients) for column in columns.T]
+        return np.stack(sums, axis=1) if sums else np.zeros((n_patients, 0))
 
     def _patient_group_sums(self, values: ArrayLike, groups: ArrayLike, n_groups: int) -> Floats:
         """Sums of each patient in each group, of shape ``(P, G)``."""
@@ -241,8 +242,10 @@ class PatientResampler:
         inside = members >= 0
         places = self.codes[inside] * n_groups + members[inside]
         size = len(self.patient_ids) * n_groups
-        sums = np.bincount(places, weights=np.asarray(values, dtype=float)[inside], minlength=size)
-        return sums.reshape(-1, n_groups)
+        sums: Floats = np.bincount(places, weights=np.asarray(values, dtype=float)[inside], minlength=size).astype(
+            float
+        )
+        return sums.reshape(len(self.patient_ids), n_groups)
 
     def _resampled_sums(self, sums: Floats) -> Floats:
         chunks = [self.weights[rows].astype(float) @ sums for rows in _chunks(len(self.weights))]
