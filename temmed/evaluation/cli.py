@@ -45,6 +45,14 @@ def score(
     allow_surplus: Annotated[
         bool, typer.Option("--allow-surplus", help="Ignore answers to questions outside the subset.")
     ] = False,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Predictions of the val subset, to fit prediction sets and scaling on.", show_default="none"),
+    ] = None,
+    calibrate: Annotated[
+        Literal["temperature", "platt", "isotonic"] | None,
+        typer.Option(help="Scale certainty as fitted on --validation; scores before and after.", show_default="none"),
+    ] = None,
     resamples: Resamples = 2000,
     seed: Seed = 0,
 ) -> None:
@@ -65,6 +73,8 @@ def score(
         seed=seed,
         allow_missing=allow_missing,
         allow_surplus=allow_surplus,
+        validation=None if validation is None else read_predictions(validation),
+        calibrate=calibrate,
     )
     console = _console()
     _print_metrics(console, metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,12 +39,19 @@ class Certainty:
         truth: index of the right choice, −1 where the question has none or no probabilities are given; ``(n,)``.
         confidence: in the answer: what the model states, else the probability of its answer; NaN without both.
         right: 1 for a right answer, 0 for a wrong one, NaN for a question without choices.
+        answered: index of the choice that the model answers, −1 as for the truth.
     """
 
     probabilities: Floats
     truth: NDArray[np.int64]
     confidence: Floats
     right: Floats
+    answered: NDArray[np.int64]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """The answers that have a confidence and are right or wrong, of shape ``(n,)``."""
+        return ~np.isnan(self.confidence) & ~np.isnan(self.right)
 
     @classmethod
     def of(cls, questions: pd.DataFrame, answers: pd.DataFrame, right: pd.Series) -> Certainty:
@@ -63,12 +70,17 @@ class Certainty:
         probabilities[np.arange(probabilities.shape[1]) < sizes[:, None]] = np.concatenate([*given, []])
         truth = _places(questions["choices"], questions["answer"], sizes)
         answered = _places(questions["choices"], answers["answer"], sizes)
-        of_answer = np.full(len(given), np.nan)
-        rows = np.flatnonzero(answered >= 0)
-        of_answer[rows] = probabilities[rows, answered[rows]]
+        found = cls(probabilities, truth, np.zeros(0), right.to_numpy(dtype=float), answered)
         stated = answers["confidence"].to_numpy(dtype=float, na_value=np.nan)
-        confidence = np.where(judged, np.where(np.isnan(stated), of_answer, stated), np.nan)
-        return cls(probabilities, truth, confidence, right.to_numpy(dtype=float))
+        confidence = np.where(np.isnan(stated), found.of_answers(probabilities), stated)
+        return replace(found, confidence=np.where(judged, confidence, np.nan))
+
+    def of_answers(self, probabilities: Floats) -> Floats:
+        """The probability of each answer, of shape ``(n,)``; NaN for an answer that is none of the choices."""
+        found = np.full(len(self.answered), np.nan)
+        rows = np.flatnonzero(self.answered >= 0)
+        found[rows] = probabilities[rows, self.answered[rows]]
+        return found
 
     def scores(self) -> dict[str, Floats]:
         """Scores of single answers whose mean is reported, each of shape ``(n,)``, NaN where one does not apply.
@@ -101,8 +113,7 @@ def certainty_estimates(
     for name, values in certainty.scores().items():
         columns = np.stack([np.where(mask, values, np.nan) for mask in masks.values()], axis=1)
         yield from named_estimates(name, masks, resampler.means(columns).estimates())
-    known = ~np.isnan(certainty.confidence) & ~np.isnan(certainty.right)
-    kept = {name: mask & known for name, mask in masks.items() if (mask & known).any()}
+    kept = {name: rows for name, mask in masks.items() if (rows := mask & certainty.known).any()}
     for name, rows in kept.items():
         area = area_under_risk_coverage(certainty.confidence[rows], certainty.right[rows])
         yield from named_estimates("aurc", [name], [without_interval(area, int(rows.sum()))])

@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from temmed.errors import InputError
 from temmed.evaluation.benchmark import HORIZONS, Benchmark, Judged
-from temmed.evaluation.confidence import Certainty, certainty_estimates, ranking_estimates
+from temmed.evaluation.calibration import Method
+from temmed.evaluation.confidence import certainty_estimates, ranking_estimates
+from temmed.evaluation.fitted import Validation, fitted_estimates, task_certainty
 from temmed.evaluation.horizons import horizon_estimates
 from temmed.evaluation.statements import statement_estimates
 from temmed.evaluation.statistics import Estimate, PatientResampler, Replicates
@@ -51,6 +54,8 @@ def score(
     seed: int = 0,
     allow_missing: bool = False,
     allow_surplus: bool = False,
+    validation: Predictions | None = None,
+    calibrate: Method | None = None,
 ) -> Metrics:
     """Score predictions for one subset.
 
@@ -63,25 +68,37 @@ def score(
         seed: of the bootstrap.
         allow_missing: count questions without an answer as wrong, rather than refuse.
         allow_surplus: ignore answers to other questions, rather than refuse.
+        validation: the model's answers to the val subset of the split. On them the thresholds of prediction sets are
+            fitted, and what ``calibrate`` says.
+        calibrate: scale probabilities or confidence, and report them before and after; needs ``validation``.
 
     Returns:
         ``SUBSET/TASK/METRIC[/SLICE]`` → ``{value, low, high, n}``; the bounds are the 95 % interval. `docs/scoring.md`
         lists the metrics.
 
     Raises:
-        InputError: the subset has no question, or the predictions do not fit the questions.
+        InputError: the subset has no question, the predictions do not fit the questions, or there is nothing to fit on.
     """
     benchmark = Benchmark.build(timeline, split, subset)
-    judged = benchmark.judge(predictions, allow_missing=allow_missing, allow_surplus=allow_surplus)
-    return summarise(benchmark, judged, resamples=resamples, seed=seed)
+    rules = {"allow_missing": allow_missing, "allow_surplus": allow_surplus}
+    fitted = None
+    if validation is not None:
+        fitted = Validation.build(benchmark, validation, calibrate, **rules)
+    elif calibrate is not None:
+        remedy = "Give the model's predictions of the val subset too."
+        raise InputError("predictions to fit on", "none", f"calibrate={calibrate}", remedy)
+    judged = benchmark.judge(predictions, **rules)
+    return summarise(benchmark, judged, resamples=resamples, seed=seed, validation=fitted)
 
 
-def summarise(benchmark: Benchmark, judged: Judged, *, resamples: int = 2000, seed: int = 0) -> Metrics:
+def summarise(
+    benchmark: Benchmark, judged: Judged, *, resamples: int = 2000, seed: int = 0, validation: Validation | None = None
+) -> Metrics:
     """All metrics of one model's judged answers, in the form that `score` returns."""
     resampler = PatientResampler(benchmark.questions["patient_id"], resamples, seed)
     found: dict[str, Estimate] = {}
     for task in benchmark.tasks():
-        for name, estimate in _task_estimates(benchmark, judged, task, resampler):
+        for name, estimate in _task_estimates(benchmark, judged, task, resampler, validation):
             found[f"{benchmark.subset}/{task}/{name}"] = estimate
     for name, estimate in _event_estimates(judged, resamples, seed):
         found[f"{benchmark.subset}/event/{name}"] = estimate
@@ -160,7 +177,7 @@ def read_metrics(path: str | Path) -> Metrics:
 
 
 def _task_estimates(
-    benchmark: Benchmark, judged: Judged, task: str, resampler: PatientResampler
+    benchmark: Benchmark, judged: Judged, task: str, resampler: PatientResampler, validation: Validation | None
 ) -> Iterator[tuple[str, Estimate]]:
     masks = slice_masks(benchmark.questions, task)
     columns = {name: judged.scores[name] for name in (*MEANS, *ERRORS)} | {
@@ -182,7 +199,7 @@ def _task_estimates(
     yield from _named("share_closed", masks, closed.estimates())
     yield from _position_estimates(benchmark, judged, masks[""], resampler)
     yield from horizon_estimates(benchmark, judged.scores["accuracy"].to_numpy(dtype=float), task, resampler)
-    yield from _certainty_estimates(benchmark, judged, task, resampler)
+    yield from _certainty_estimates(benchmark, judged, task, resampler, validation)
 
 
 def _position_estimates(
@@ -196,15 +213,16 @@ def _position_estimates(
 
 
 def _certainty_estimates(
-    benchmark: Benchmark, judged: Judged, task: str, resampler: PatientResampler
+    benchmark: Benchmark, judged: Judged, task: str, resampler: PatientResampler, validation: Validation | None
 ) -> Iterator[tuple[str, Estimate]]:
     questions = benchmark.questions
     masks = {name: mask for name, mask in slice_masks(questions, task).items() if "," not in name}
-    right = judged.scores["accuracy"].where(masks[""])
-    certainty = Certainty.of(questions, judged.answers, right)
+    certainty = task_certainty(benchmark, judged, task)
     yield from certainty_estimates(certainty, masks, resampler)
     if classes := benchmark.classes(task):
         yield from ranking_estimates(certainty, questions["choices"], classes, masks)
+    if validation is not None:
+        yield from fitted_estimates(benchmark, certainty, validation, task, masks, resampler)
 
 
 def _event_estimates(judged: Judged, resamples: int, seed: int) -> Iterator[tuple[str, Estimate]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from typer.testing import CliRunner
 
 from temmed.errors import InputError
 from temmed.evaluation.cli import register
+from temmed.predictions.tables import write_predictions
 from temmed.timelines.folder import Timeline
+from temmed.timelines.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,27 @@ def test_score_of_the_wrong_subset_is_one_message(app: typer.Typer, timeline: Ti
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(app, [*arguments, "--subset", "valid"])
     assert result.exit_code == 2
+
+
+def test_score_scales_by_what_is_fitted_on_validation(
+    app: typer.Typer,
+    timeline: Timeline,
+    split: Split,
+    runs: Path,
+    tmp_path: Path,
+    make_predictions: Callable[..., tuple],
+) -> None:
+    write_predictions(tmp_path / "val", *make_predictions(timeline, split.questions(timeline, "val"), 0.5, 3))
+    predictions = runs / "static" / "seed0" / "predictions" / "test"
+    arguments = ["score", str(timeline.root), str(predictions), "--resamples", "10", "--calibrate", "temperature"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InputError)
+    out = tmp_path / "metrics.json"
+    result = CliRunner().invoke(app, [*arguments, "--validation", str(tmp_path / "val"), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert {"test/progression/ece", "test/progression/calibrated_ece"} <= set(json.loads(out.read_text()))
+    (line,) = [line for line in result.output.splitlines() if "progression/lac_set_size " in line]
+    assert "choices" in line
 
 
 def test_compare_prints_and_writes(app: typer.Typer, runs: Path, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_resampled_ece_equals_scoring_the_resample() -> None:
     confidence, right = rng.random(len(codes)), rng.integers(0, 2, len(codes)).astype(float)
     resampler = PatientResampler(codes, 30, seed=0)
     nothing = np.zeros(len(codes), dtype=np.int64)
-    certainty = Certainty(np.zeros((len(codes), 0)), nothing - 1, confidence, right)
+    certainty = Certainty(np.zeros((len(codes), 0)), nothing - 1, confidence, right, nothing - 1)
     rows = rng.random(len(codes)) < 0.8
     found = calibration_error(certainty, rows, resampler)
     for weights, sample in zip(resampler.weights, found.samples[:, 0], strict=True):
