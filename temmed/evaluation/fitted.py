@@ -130,7 +130,7 @@ def subgroup_masks(benchmark: Benchmark, asked: NDArray[np.bool_]) -> dict[str, 
         asked: the questions, of shape ``(n,)``.
     """
     patients = benchmark.timeline.table("patients").set_index("patient_id")
-    masks = {}
+    masks: dict[str, NDArray[np.bool_]] = {}
     for name in patients.columns:
         column = patients[name]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
