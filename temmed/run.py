@@ -216,7 +216,7 @@ def _measure(config: DictConfig) -> dict[str, float]:
             raise InputError(
                 f"{'null' if needed is None else needed} for a model that measures", repr(found), key, "Leave it out."
             )
-    segmenter = instantiate(config.model.measure, _convert_="all")
+    measurers = instantiate(config.model.measure, _convert_="all")
     settings = DataSettings(**_plain(config.data))
     timeline = find_timeline(settings, Path(config.paths.cache))
     split = find_split(timeline, settings)
@@ -225,7 +225,7 @@ def _measure(config: DictConfig) -> dict[str, float]:
     tables = None
     if config.test:
         require_questions(timeline, split, "test")
-        answers, events = answer_subset(timeline, split, "test", segmenter)
+        answers, events = answer_subset(timeline, split, "test", measurers)
         tables = {"answers": answers, "events": events}
     # Nothing is written before this line, so that a refusal or Ctrl-C leaves nothing behind.
     keep_split(split, timeline)

@@ -1,8 +1,9 @@
-"""Every temporal head and the probes on synthetic MRI, CT and ultrasound, with one budget; `measure` on MRI.
+"""Every temporal head, the probes and `measure` (where it has an atlas) on synthetic MRI, CT and ultrasound.
 
-For each set and seed the static model is trained from pixels; all others start from its image encoder, kept frozen, and
-are trained for the same number of epochs with the same rate, as in `experiments/baselines`. Then the rows are compared,
-what they answered is recorded, and a page is made of it (`page.py`), with every model against memory_fusion by horizon.
+With one budget: for each set and seed the static model is trained from pixels; all others start from its image
+encoder, kept frozen, and are trained for the same number of epochs with the same rate, as in `experiments/baselines`.
+Then the rows are compared, what they answered is recorded, and a page is made of it (`page.py`), with every model
+against memory_fusion by horizon.
 
 Every line printed as `$ python train.py …` can be run by itself. A run that is finished is not trained again, so the
 command can be stopped and started; rows that were recorded before stay in the record.
@@ -60,7 +61,7 @@ ROWS = ("static", "measure", *HEADS, *SIZES, *PROBES)
 #: Of the second test set; the sets that models are trained on have 0.
 SECOND_SEED = 1
 #: Sets of whose places and looks of findings `measure` has an atlas.
-MEASURED = ("mri",)
+MEASURED = ("mri", "ultrasound")
 
 
 def plan(dataset: str, rows: Sequence[str], seed: int, out: Path, overrides: Sequence[str]) -> tuple[Job, list[Job]]:

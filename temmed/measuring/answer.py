@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from temmed.evaluation.ceiling import VERDICTS, verdict_probabilities
+from temmed.measuring.beats import ejection_fraction, find_beats
 from temmed.measuring.prompts import (
     Clock,
     Earlier,
+    asks_for_ejection,
     asks_for_end,
+    asks_for_extreme,
     asks_for_ratio,
     compared,
     offered_moments,
@@ -44,6 +47,9 @@ def answer(question: Any, sizes: Sizes, clock: Clock) -> dict[str, Any]:
     if (meant := verdicts(choices)) is not None:
         return row | _progression(question.prompt, choices, meant, known, clock, asked_at)
     if (offered := offered_moments(choices, clock)) is not None:
+        extreme = asks_for_extreme(question.prompt)
+        if extreme is not None:
+            return row | _extreme(extreme, choices, offered, known)
         return row | _event(question.prompt, choices, offered, known)
     return row
 
@@ -133,6 +139,8 @@ def _index(position: int, sizes: Sizes) -> int | None:
 def _measurement(prompt: str, sizes: Sizes, clock: Clock, asked_at: int) -> dict[str, Any]:
     """A longest diameter in mm or a ratio of two; from the nearest image that shows the finding, if one does."""
     seen = np.flatnonzero(sizes.present)
+    if asks_for_ejection(prompt):
+        return _ejection(sizes)
     if asks_for_ratio(prompt):
         pair = _indices(compared(prompt, clock, asked_at), sizes)
         if pair is None:
@@ -150,6 +158,28 @@ def _measurement(prompt: str, sizes: Sizes, clock: Clock, asked_at: int) -> dict
     # A shape that does not change is best known from all images so far.
     value = sizes.diameter[nearest] * np.median(sizes.elongation[seen])
     return {"value": float(value), "evidence": [int(sizes.positions[nearest])]}
+
+
+def _ejection(sizes: Sizes) -> dict[str, Any]:
+    """Of the first beat shown; without one, from the largest and the smallest of all diameters."""
+    if not len(sizes.positions):
+        return {"value": None}
+    beats = find_beats(sizes.diameter)
+    full, empty = beats[0] if beats else (int(sizes.diameter.argmax()), int(sizes.diameter.argmin()))
+    return {
+        "value": ejection_fraction(float(sizes.diameter[full]), float(sizes.diameter[empty])),
+        "evidence": sorted(sizes.positions[[full, empty]].tolist()),
+    }
+
+
+def _extreme(which: str, choices: list[str], offered: Sequence[int | None], sizes: Sizes) -> dict[str, Any]:
+    """The choice whose image shows the smallest or the largest size; of no use is one without such an image."""
+    shown = [(n, _index(position, sizes)) for n, position in enumerate(offered) if position is not None]
+    measured = [(float(sizes.diameter[k]), n, k) for n, k in shown if k is not None and sizes.present[k]]
+    if not measured:
+        return {}
+    _, best, index = min(measured) if which == "smallest" else max(measured)
+    return {"answer": choices[best], "evidence": [int(sizes.positions[index])]}
 
 
 def _event(prompt: str, choices: list[str], offered: Sequence[int | None], sizes: Sizes) -> dict[str, Any]:

@@ -17,14 +17,17 @@ VERDICT_WORDS = {
     "regressed": {"regressed", "regression", "smaller", "shrunk", "decreased"},
 }
 
-_TIME_POINT = re.compile(r"\btime points? (\d+)", re.IGNORECASE)
+_POSITION = re.compile(r"\b(?:time point|frame)s? (\d+)", re.IGNORECASE)
 _FIRST_SEEN = re.compile(
     r"\bfirst (?:seen|shown?|showed|appear\w*|detected|visible)|\b(?:seen|shown|detected|appeared) first", re.IGNORECASE
 )
 _PREVIOUS = re.compile(r"\b(?:previous|prior|preceding)\b", re.IGNORECASE)
 _BASELINE = re.compile(r"\bbaseline\b|\bfirst (?:visit|examination|scan|study|image)", re.IGNORECASE)
-_GONE = re.compile(r"\bdisappear|\bno longer\b|\bgone\b|\bvanish|\bresolve", re.IGNORECASE)
+_GONE = re.compile(r"\bdisappear|\bno longer\b|\bgone\b|\bvanish|\bresolve|\bwash\w* out|\bwithout\b", re.IGNORECASE)
 _RATIO = re.compile(r"\bratio\b", re.IGNORECASE)
+_EJECTION = re.compile(r"\bejection fraction\b|\bempt(?:y|ies)\b", re.IGNORECASE)
+_SMALLEST = re.compile(r"\bsmallest\b|\bend-systole\b", re.IGNORECASE)
+_LARGEST = re.compile(r"\blargest\b|\bend-diastole\b", re.IGNORECASE)
 
 #: What else than a position the earlier moment can be.
 Earlier = Literal["previous", "first_seen", "baseline"]
@@ -38,12 +41,12 @@ class Clock:
     unit: str
 
     def moments(self, text: str) -> list[int] | None:
-        """Positions that a text names as ``time point 3`` or ``184 days``, in its order.
+        """Positions that a text names as ``time point 3``, ``frame 3`` or ``184 days``, in its order.
 
         Returns:
             ``None`` if it names a moment that the sequence does not have.
         """
-        named = [int(number) for number in _TIME_POINT.findall(text)]
+        named = [int(number) for number in _POSITION.findall(text)]
         if any(position >= len(self.times) for position in named):
             return None
         pattern = rf"(?<![\w.])(\d+(?:\.\d+)?(?:e[+-]?\d+)?) {re.escape(self.unit)}s?\b"
@@ -93,6 +96,18 @@ def compared(prompt: str, clock: Clock, asked_at: int) -> tuple[int | Earlier, i
 def asks_for_ratio(prompt: str) -> bool:
     """Whether a measurement question wants a ratio and not a size."""
     return _RATIO.search(prompt) is not None
+
+
+def asks_for_ejection(prompt: str) -> bool:
+    """Whether a measurement question wants the ejection fraction."""
+    return _EJECTION.search(prompt) is not None
+
+
+def asks_for_extreme(prompt: str) -> Literal["smallest", "largest"] | None:
+    """Which of the sizes in some images an event question is about, if it is about sizes."""
+    if _SMALLEST.search(prompt):
+        return "smallest"
+    return "largest" if _LARGEST.search(prompt) else None
 
 
 def asks_for_end(prompt: str) -> bool:

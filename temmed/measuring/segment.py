@@ -62,7 +62,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Outlines findings by fitting an ellipse; `conf/model/measure.yaml` holds the values for the synthetic MRI.
+    """Outlines findings by fitting an ellipse; `conf/model/measure.yaml` holds the values for the synthetic sets.
 
     Every image is taken by itself, so that a measurement never depends on a later image.
 
@@ -102,7 +102,7 @@ class Segmenter:
         """
 
         def refuse(key: str, expected: str, found: object) -> InputError:
-            return InputError(expected, repr(found), f"model.measure.{key}", "Correct it in the YAML.")
+            return InputError(expected, repr(found), f"model.measure.*.{key}", "Correct it in the YAML.")
 
         for name, centre in self.regions.items():
             if len(centre) != 2 or not all(isinstance(part, int | float) and 0 <= part <= 1 for part in centre):
@@ -114,20 +114,21 @@ class Segmenter:
         if len(self.sizes) != 2 or not 0 < self.sizes[0] < self.sizes[1]:
             raise refuse("sizes", "the least and the largest diameter, in mm", list(self.sizes))
         if not self.starts or not all(self.sizes[0] <= start <= self.sizes[1] for start in self.starts):
-            raise refuse("starts", "one or more diameters within model.measure.sizes", list(self.starts))
+            raise refuse("starts", "one or more diameters within `sizes`", list(self.starts))
         for key in ("radius", "field_of_view", "edge", "surroundings", "pixel"):
             if not getattr(self, key) > 0:
                 raise refuse(key, "more than 0", getattr(self, key))
 
-    def target(self, text: str) -> Target | None:
-        """The label and the region that a text names; ``None`` if it names no region of the atlas."""
-        words = text.casefold()
+    def target(self, *texts: str) -> Target | None:
+        """The label and the region in the first of some texts that names a region of the atlas, if one does."""
 
-        def named(names: Mapping[str, object]) -> str:
+        def named(names: Mapping[str, object], words: str) -> str:
             return max((name.casefold() for name in names if name.casefold() in words), key=len, default="")
 
-        location = named(self.regions)
-        return Target(named(self.contrast), location) if location else None
+        for words in map(str.casefold, texts):
+            if location := named(self.regions, words):
+                return Target(named(self.contrast, words), location)
+        return None
 
     def measure(self, images: Mapping[int, Mapping[str, NDArray]], targets: Sequence[Target]) -> dict[Target, Sizes]:
         """Measure findings in the images of a sequence.

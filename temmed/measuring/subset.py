@@ -6,7 +6,8 @@ times. What is not: answers, values, evidence, masks and stated measurements.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from temmed.errors import InputError
 from temmed.measuring.answer import answer, interval
 from temmed.measuring.prompts import Clock
-from temmed.measuring.segment import Segmenter, Sizes, Target
+from temmed.measuring.segment import Sizes, Target
 from temmed.timelines.folder import Timeline
 from temmed.timelines.splits import Split
 from temmed.timelines.tables import named_rows
@@ -26,8 +27,18 @@ _EVENTS = ["sequence_id", "label", "onset", "offset", "score"]
 _SHOWN = 3
 
 
+class Measurer(Protocol):
+    """What finds and measures in the images of one modality."""
+
+    def target(self, *texts: str) -> Target | None:
+        """What some texts are about: those of the finding, and then that of the row itself; ``None`` if unknown."""
+
+    def measure(self, images: Mapping[int, Mapping[str, NDArray]], targets: Sequence[Target]) -> dict[Target, Sizes]:
+        """Sizes of every target in the images, (H, W) by position and channel, of one sequence."""
+
+
 def answer_subset(
-    timeline: Timeline, split: Split, subset: str, segmenter: Segmenter, progress: bool = True
+    timeline: Timeline, split: Split, subset: str, measurers: Mapping[str, Measurer], progress: bool = True
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Answer all questions of a subset from measured sizes alone.
 
@@ -35,23 +46,25 @@ def answer_subset(
         timeline: the data.
         split: which questions belong to which subset.
         subset: ``train``, ``val`` or ``test``.
-        segmenter: finds and measures.
+        measurers: what finds and measures, by modality.
         progress: show a progress bar over the sequences, on a terminal.
 
     Returns:
         The tables ``answers`` and ``events``, as `temmed.predictions.tables.write_predictions` takes them.
 
     Raises:
-        InputError: a finding without a place in the atlas, or images that are not slices of one shape.
+        InputError: a modality without an atlas, a finding without a place in it, or images that are not slices of one
+            shape.
     """
     questions = split.questions(timeline, subset)
-    questions = questions.assign(
-        target=pd.Series(_targets(timeline, questions, "prompt", segmenter), questions.index, object)
-    )
     owned = split.sequences(subset)
+    used = _measurers(timeline, owned["sequence_id"], measurers)
+    questions = questions.assign(
+        target=pd.Series(_targets(timeline, questions, "prompt", used), questions.index, object)
+    )
     events = timeline.table("events")
     events = events[events["sequence_id"].isin(owned["sequence_id"])]
-    events = events.assign(target=pd.Series(_targets(timeline, events, "label", segmenter), events.index, object))
+    events = events.assign(target=pd.Series(_targets(timeline, events, "label", used), events.index, object))
     _check_slices(timeline, owned["sequence_id"])
     last = owned.set_index("sequence_id")["last_asked"].astype(int).to_dict()
     clocks = _clocks(timeline)
@@ -60,10 +73,10 @@ def answer_subset(
     intervals: list[dict[str, Any]] = []
     for sequence in tqdm(sorted({*asked, *labelled}), desc="Measuring", unit="seq", disable=None if progress else True):
         here, named = asked.get(sequence, questions[:0]), labelled.get(sequence, events[:0])
-        targets = list(dict.fromkeys([*here["target"], *named["target"]]))
-        sizes = _measure(timeline, sequence, last[sequence], targets, segmenter)
+        targets = [one for one in dict.fromkeys([*here["target"], *named["target"]]) if one is not None]
+        sizes = _measure(timeline, sequence, last[sequence], targets, used[sequence])
         for question in named_rows(here):
-            answers.append(answer(question, sizes[question.target], clocks[sequence]))
+            answers.append(answer(question, sizes.get(question.target, Sizes.of_nothing()), clocks[sequence]))
         for event in named_rows(named):
             found = interval(sizes[event.target], clocks[sequence])
             intervals.append({"sequence_id": sequence, "label": event.label, **found})
@@ -73,26 +86,45 @@ def answer_subset(
     )
 
 
-def _targets(timeline: Timeline, rows: pd.DataFrame, text: str, segmenter: Segmenter) -> list[Target]:
-    """What each row is about: its finding's label and location or, if these name no region, its own text."""
+def _measurers(timeline: Timeline, sequences: pd.Series, measurers: Mapping[str, Measurer]) -> dict[str, Measurer]:
+    """The measurer of each sequence."""
+    table = timeline.table("sequences")
+    modalities = dict(zip(table["sequence_id"], table["modality"], strict=True))
+    unknown = sorted({str(modalities[sequence]) for sequence in sequences} - set(measurers))
+    if unknown:
+        raise InputError(
+            f"images of {', '.join(sorted(measurers))}, which there is an atlas of",
+            f"{', '.join(unknown)} in {timeline.root}",
+            "model.measure",
+            "Choose another model, or write a YAML with an atlas of it.",
+        )
+    return {str(sequence): measurers[modalities[sequence]] for sequence in sequences}
+
+
+def _targets(
+    timeline: Timeline, rows: pd.DataFrame, text: str, measurers: Mapping[str, Measurer]
+) -> list[Target | None]:
+    """What each row is about, by label and location of its finding and by its own text.
+
+    ``None`` for a row without a finding whose text names no place either: it is about the patient as a whole.
+    """
     findings = timeline.table("findings")
     described = findings["label"].fillna("") + " " + findings["location"].fillna("")
     words = dict(zip(findings["finding_id"], described, strict=True))
-    found: list[Target] = []
+    found: list[Target | None] = []
     lacking: dict[str, None] = {}
-    for finding, own in zip(rows["finding_id"], rows[text], strict=True):
-        target = segmenter.target(words.get(finding, "")) or segmenter.target(own)
-        if target is None:
-            lacking[words.get(finding, "").strip() or own] = None
-        else:
-            found.append(target)
+    for sequence, finding, own in zip(rows["sequence_id"], rows["finding_id"], rows[text], strict=True):
+        target = measurers[str(sequence)].target(words.get(finding, ""), own)
+        if target is None and finding in words:
+            lacking[words[finding].strip() or own] = None
+        found.append(target)
     if lacking:
         some = "; ".join(repr(name) for name in list(lacking)[:_SHOWN]) + ("; …" if len(lacking) > _SHOWN else "")
         raise InputError(
             "findings in regions of the atlas",
             f"{len(lacking)} elsewhere: {some}",
-            "model.measure.regions",
-            "Add the region and its centre: '+model.measure.regions={NAME: [ROW, COLUMN]}', or write a YAML.",
+            "model.measure.MODALITY.regions",
+            "Add the region and its centre: '+model.measure.MODALITY.regions={NAME: [ROW, COLUMN]}', or write a YAML.",
         )
     return found
 
@@ -117,7 +149,7 @@ def _clocks(timeline: Timeline) -> dict[str, Clock]:
 
 
 def _measure(
-    timeline: Timeline, sequence: str, last: int, targets: list[Target], segmenter: Segmenter
+    timeline: Timeline, sequence: str, last: int, targets: list[Target], measurer: Measurer
 ) -> dict[Target, Sizes]:
     """Measure in the images up to the last position that the subset may see."""
     images: dict[int, dict[str, NDArray[np.float64]]] = {}
@@ -132,4 +164,4 @@ def _measure(
             f"sequence {sequence} of {timeline.root}",
             "Resample them to one grid, or choose another model.",
         )
-    return segmenter.measure(images, targets)
+    return measurer.measure(images, targets)

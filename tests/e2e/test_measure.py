@@ -30,12 +30,20 @@ def test_it_beats_the_majority_by_far(measured: Outcome) -> None:
     assert metrics["test/measurement/relative_error_median"] < 0.05
 
 
+def test_it_reads_loops(start: Start) -> None:
+    outcome = start("model=measure", "data=ultrasound", "data.patients=24", tiny=())
+    metrics = {name: entry["value"] for name, entry in outcome.metrics().items()}
+    assert metrics["test/progression/accuracy"] > 0.9 > metrics["test/progression/majority"] + 0.3
+    assert metrics["test/event/accuracy"] > 0.8
+    assert metrics["test/measurement/relative_error_median"] < 0.03
+
+
 def test_the_run_folder_says_what_was_done(measured: Outcome) -> None:
     record = json.loads((measured.run / "run.json").read_text())
     assert (record["model"], record["temporal"], record["n_parameters"]) == ("measure", "none", 0)
     config = OmegaConf.load(measured.run / "config.yaml")
     assert set(config.model) == {"name", "measure"}
-    assert config.model.measure.field_of_view == 192.0
+    assert config.model.measure.mri.field_of_view == 192.0
     assert not (measured.run / "checkpoints").exists()
     assert "Scores on test" in measured.output
     timeline = Timeline.open(record["dataset_root"])
@@ -89,7 +97,7 @@ def test_a_finding_outside_the_atlas_is_refused_before_anything_is_written(start
     questions["prompt"] = questions["prompt"].str.replace("left frontal lobe", "liver")
     questions.to_parquet(folder / "questions.parquet")
     outcome = start("model=measure", "data=folder", f"data.root={folder}", tiny=())
-    outcome.refused("model.measure.regions", "expected findings in regions of the atlas", "liver")
+    outcome.refused("model.measure.MODALITY.regions", "expected findings in regions of the atlas", "liver")
     assert not (folder / "splits").exists()
 
 
@@ -97,10 +105,11 @@ def test_a_finding_outside_the_atlas_is_refused_before_anything_is_written(start
     ("overrides", "words"),
     [
         (["data.inputs=text"], ["data.inputs", "expected all"]),
-        (["model.measure.radiu=0.1"], ["Did you mean 'radius'?"]),
-        (["+model.measure.radiu=0.1"], ["Did you mean 'radius'?"]),
-        (["model.measure.radius=far"], ["model.measure.radius", "expected a number"]),
-        (["model.measure.sizes=[9,3]"], ["model.measure.sizes"]),
+        (["model.measure.mri.radiu=0.1"], ["Did you mean 'radius'?"]),
+        (["+model.measure.mri.radiu=0.1"], ["Did you mean 'radius'?"]),
+        (["model.measure.mri.radius=far"], ["model.measure.mri.radius", "expected a number"]),
+        (["model.measure.mri.sizes=[9,3]"], ["model.measure.*.sizes"]),
+        (["data=cxr", "data.patients=12", "data.size=32"], ["expected images of mri,", "found cxr"]),
         (["data.spatial_dims=3", "data.patients=12", "data.size=16"], ["expected images of 2 dimensions"]),
     ],
 )
@@ -109,7 +118,7 @@ def test_what_cannot_be_measured_is_refused(start: Start, overrides: list[str], 
 
 
 def test_a_region_is_added_on_the_command_line(start: Start) -> None:
-    outcome = start("model=measure", "test=false", "+model.measure.regions={left kidney: [0.5, 0.6]}")
+    outcome = start("model=measure", "test=false", "+model.measure.mri.regions={left kidney: [0.5, 0.6]}")
     config = OmegaConf.load(outcome.run / "config.yaml")
-    assert list(config.model.measure.regions["left kidney"]) == [0.5, 0.6]
-    assert "left frontal lobe" in config.model.measure.regions
+    assert list(config.model.measure.mri.regions["left kidney"]) == [0.5, 0.6]
+    assert "left frontal lobe" in config.model.measure.mri.regions

@@ -1,9 +1,10 @@
-"""The segmenter of the YAML, and pictures of known truth."""
+"""The measurers of the YAML, and pictures of known truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 from temmed.config.paths import conf_dir
 from temmed.measuring.segment import Segmenter, Sizes, Target
+from temmed.measuring.ventricle import Ventricle
 
 #: Pixels along each side, and their size in mm for a field of view of 192 mm.
 SIDE, SPACING = 64, 3.0
@@ -19,10 +21,20 @@ SIDE, SPACING = 64, 3.0
 
 @pytest.fixture(scope="session")
 def segmenter() -> Segmenter:
-    """As `model=measure` has it."""
+    """As `model=measure` has it for MRI."""
+    return Segmenter(**_arguments("mri"))
+
+
+@pytest.fixture(scope="session")
+def ventricle() -> Ventricle:
+    """As it has it for ultrasound."""
+    return Ventricle(**_arguments("ultrasound"))
+
+
+def _arguments(modality: str) -> dict[str, Any]:
     loaded = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "model" / "measure.yaml"))
     assert isinstance(loaded, dict)
-    return Segmenter(**{key: value for key, value in loaded["measure"].items() if key != "_target_"})
+    return {key: value for key, value in loaded["measure"][modality].items() if key != "_target_"}
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,15 @@ import pytest
 
 from temmed.measuring.prompts import (
     Clock,
+    asks_for_ejection,
     asks_for_end,
+    asks_for_extreme,
     asks_for_ratio,
     compared,
     offered_moments,
     verdicts,
 )
-from temmed.prompts.questions import PHRASINGS, elapsed, render, time_point
+from temmed.prompts.questions import PHRASINGS, elapsed, frame, render, time_point
 
 CLOCK = Clock([0.0, 93.0, 184.0, 400.0, 1234567.0], "day")
 FINDING = "white matter lesion in the left frontal lobe"
@@ -23,6 +25,7 @@ EXPECTED = {
     "progression_elapsed": (1, 3),
     "progression_previous": ("previous", 3),
     "progression_first": ("first_seen", 3),
+    "progression_frame": (1, 3),
     "measurement_ratio": (1, 3),
 }
 
@@ -30,8 +33,10 @@ EXPECTED = {
 @pytest.mark.parametrize("template", list(EXPECTED))
 @pytest.mark.parametrize("phrasing", [0, 1])
 def test_every_phrasing_of_a_comparison_is_understood(template: str, phrasing: int) -> None:
-    named = template == "progression_elapsed"
-    first, last = ((elapsed(CLOCK.times[k], "day") if named else time_point(k)) for k in (1, 3))
+    if template == "progression_elapsed":
+        first, last = (elapsed(CLOCK.times[k], "day") for k in (1, 3))
+    else:
+        first, last = ((frame if template == "progression_frame" else time_point)(k) for k in (1, 3))
     prompt = render(template, phrasing, finding=FINDING, first=first, last=last)
     assert compared(prompt, CLOCK, 3) == EXPECTED[template]
 
@@ -40,7 +45,11 @@ def test_events_sizes_and_ratios_are_told_apart_in_every_phrasing() -> None:
     for template, phrasings in PHRASINGS.items():
         for number in range(len(phrasings)):
             prompt = render(template, number, finding=FINDING, first="time point 1", last="time point 2")
-            assert asks_for_end(prompt) == (template == "event_disappear")
+            assert asks_for_end(prompt) == (template in ("event_disappear", "event_washout"))
+            assert asks_for_ejection(prompt) == (template == "measurement_ejection")
+            if template.startswith("event_"):
+                extremes = {"event_systole": "smallest", "event_diastole": "largest"}
+                assert asks_for_extreme(prompt) == extremes.get(template)
             assert asks_for_ratio(prompt) == (template == "measurement_ratio")
 
 

@@ -121,12 +121,12 @@ def test_a_text_names_label_and_region(segmenter: Segmenter, text: str, expected
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"regions": {"liver": [0.5]}}, "model.measure.regions.liver"),
-        ({"regions": {"liver": [0.5, 40]}}, "model.measure.regions.liver"),
-        ({"contrast": {"cyst": {"t1": "drak"}}}, "model.measure.contrast.cyst.t1"),
-        ({"sizes": [30.0, 5.0]}, "model.measure.sizes"),
-        ({"starts": [50.0]}, "model.measure.starts"),
-        ({"edge": 0.0}, "model.measure.edge"),
+        ({"regions": {"liver": [0.5]}}, "model.measure.*.regions.liver"),
+        ({"regions": {"liver": [0.5, 40]}}, "model.measure.*.regions.liver"),
+        ({"contrast": {"cyst": {"t1": "drak"}}}, "model.measure.*.contrast.cyst.t1"),
+        ({"sizes": [30.0, 5.0]}, "model.measure.*.sizes"),
+        ({"starts": [50.0]}, "model.measure.*.starts"),
+        ({"edge": 0.0}, "model.measure.*.edge"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(segmenter: Segmenter, change: Mapping[str, Any], where: str) -> None:
