@@ -12,12 +12,15 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from temmed.evaluation.protocols.registry import Request
     from temmed.evaluation.scoring import Metrics
 
 #: Units of scores that are no shares, by the end of their names.
 UNITS = {"nll": " nats", "set_size": " choices", "temperature": ""}
 #: Width of tables that go to a file or a pipe.
 _PIPED = 160
+#: Predictions that could not be read and are shown; all of them are written.
+_LISTED = 10
 
 Subset = Annotated[Literal["train", "val", "test"], typer.Option(help="The questions to score.")]
 Resamples = Annotated[int, typer.Option(help="Of the bootstrap over patients.", min=1)]
@@ -34,7 +37,11 @@ def score(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A timeline folder.", show_default=False)],
     predictions: Annotated[
         Path,
-        typer.Argument(metavar="PREDICTIONS", help="A folder with answers.parquet or .jsonl.", show_default=False),
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="A folder with answers.parquet or .jsonl; with --protocol also a file in the benchmark's own format.",
+            show_default=False,
+        ),
     ],
     split: Annotated[str, typer.Option(help="Name of a split of the folder.")] = "patient_seed0",
     subset: Subset = "test",
@@ -53,6 +60,17 @@ def score(
         Literal["temperature", "platt", "isotonic"] | None,
         typer.Option(help="Scale certainty as fitted on --validation; scores before and after.", show_default="none"),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Score an imported benchmark, all of its items, by its published definition (docs/protocols.md).",
+            show_default="none",
+        ),
+    ] = None,
+    parser: Annotated[
+        Literal["official", "strict"],
+        typer.Option(help="With --protocol: read answers as the published script does, or without its defects."),
+    ] = "official",
     resamples: Resamples = 2000,
     seed: Seed = 0,
 ) -> None:
@@ -64,6 +82,12 @@ def score(
     from temmed.timelines.folder import Timeline
 
     timeline = Timeline.open(dataset)
+    if protocol is not None:
+        from temmed.evaluation.protocols.registry import Request
+
+        request = Request(timeline, predictions, parser, allow_missing, allow_surplus, resamples, seed)
+        _score_by_protocol(protocol, request, out)
+        return
     metrics = score_predictions(
         timeline,
         named_split(timeline, split),
@@ -81,6 +105,30 @@ def score(
     if out is not None:
         write_metrics(out, metrics)
         console.print(f"Wrote {out}, with all slices.", markup=False)
+
+
+def _score_by_protocol(name: str, request: Request, out: Path | None) -> None:
+    from temmed.evaluation.protocols.registry import protocol
+    from temmed.evaluation.scoring import write_metrics
+    from temmed.files import atomic_write
+
+    chosen = protocol(name)
+    outcome = chosen.score(request)
+    console = _console()
+    console.print(f"By the protocol of {chosen.source}", markup=False)
+    _print_metrics(console, outcome.metrics)
+    lines = [f"{item}: {said}" for item, said in outcome.malformed.items()]
+    if lines:
+        console.print(f"{len(lines):,} predictions could not be read and count as wrong:", markup=False)
+        for line in [*lines[:_LISTED], *(["…"] if len(lines) > _LISTED else [])]:
+            console.print(f"  {line}", markup=False)
+    for note in outcome.notes:
+        console.print(note, markup=False)
+    if out is not None:
+        write_metrics(out, outcome.metrics)
+        named = out.with_suffix(".malformed.txt")
+        atomic_write(named, "".join(f"{line}\n" for line in lines))
+        console.print(f"Wrote {out}, with all slices, and {named}.", markup=False)
 
 
 def compare(

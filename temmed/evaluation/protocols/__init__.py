@@ -1,0 +1,1 @@
+"""Scoring protocols of published benchmarks, by name."""
