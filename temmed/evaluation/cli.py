@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from temmed.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,6 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
+    context: typer.Context,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A timeline folder.", show_default=False)],
     predictions: Annotated[
         Path,
@@ -85,6 +88,7 @@ def score(
     if protocol is not None:
         from temmed.evaluation.protocols.registry import Request
 
+        _refuse_beside_protocol(context)
         request = Request(timeline, predictions, parser, allow_missing, allow_surplus, resamples, seed)
         _score_by_protocol(protocol, request, out)
         return
@@ -105,6 +109,19 @@ def score(
     if out is not None:
         write_metrics(out, metrics)
         console.print(f"Wrote {out}, with all slices.", markup=False)
+
+
+def _refuse_beside_protocol(context: typer.Context) -> None:
+    """A protocol scores all items of its benchmark as they are."""
+    for name in ("split", "subset", "validation", "calibrate"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                "all items of the benchmark, as its protocol has them",
+                "a choice of what to score or fit",
+                f"--{name} with --protocol",
+                "Leave one of the two out.",
+            )
 
 
 def _score_by_protocol(name: str, request: Request, out: Path | None) -> None:

@@ -249,6 +249,18 @@ def test_the_command_scores_names_and_writes(bench: Bench) -> None:
     assert out.with_suffix(".malformed.txt").read_text() == "3_0: **Yes**\n4_0: ?\n"
 
 
+@pytest.mark.parametrize(
+    "option", [["--subset", "val"], ["--split", "other"], ["--validation", "val"], ["--calibrate", "platt"]]
+)
+def test_what_a_protocol_does_not_do_is_refused(option: list[str], bench: Bench) -> None:
+    ask(bench, LABELS)
+    bench.score("temmed_bench", rows({f"{n}_0": said for n, said in enumerate(SAID)}))
+    arguments = ["score", str(bench.root / "dataset"), str(bench.root / "predictions"), "--protocol", "temmed_bench"]
+    result = CliRunner().invoke(app, [*arguments, *option])
+    assert result.exit_code == 2
+    assert f"{option[0]} with --protocol" in result.output
+
+
 def test_predicted_reports_come_from_tables_too(bench: Bench) -> None:
     pytest.importorskip("nltk")
     pytest.importorskip("rouge_score")
