@@ -5,7 +5,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from temmed.metrics.functional.intervals import Bounds, clip_bounds, clip_interval, interval_iou, temporal_iou
+from temmed.metrics.functional.intervals import (
+    Bounds,
+    bound_distance,
+    clip_bounds,
+    clip_interval,
+    interval_iou,
+    temporal_iou,
+)
 
 NEVER = (np.nan, np.nan)
 TIMES = st.floats(0, 100)
@@ -95,6 +102,21 @@ def test_an_event_before_the_first_observation_does_not_happen() -> None:
     onset, offset = clip_interval([1.0, 1.0, 1.0, 20.0], [19.0, 20.0, 25.0, 20.0], 20, 30)
     np.testing.assert_array_equal(onset, [np.nan, np.nan, 20, 20])
     np.testing.assert_array_equal(offset, [np.nan, np.nan, 25, 20])
+
+
+@given(TIMES, TIMES, TIMES)
+def test_distance_to_bounds_is_the_least_over_what_lies_inside(first: float, second: float, moment: float) -> None:
+    low, high = sorted((first, second))
+    nearest = min(abs(moment - true) for true in np.linspace(low, high, 2001))
+    found = float(bound_distance(low, high, moment))
+    assert found <= nearest + 1e-9
+    assert found >= nearest - (high - low) / 2000 - 1e-9
+    assert (found == 0) == (low <= moment <= high)
+
+
+def test_distance_to_open_bounds_and_of_never() -> None:
+    low, high = [-np.inf, 10, np.nan, 10], [10, np.inf, np.nan, 20]
+    np.testing.assert_array_equal(bound_distance(low, high, [12, 12, 12, np.nan]), [2, 0, np.nan, np.nan])
 
 
 def test_an_event_after_the_last_observation_has_not_happened() -> None:

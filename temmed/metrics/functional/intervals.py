@@ -23,6 +23,15 @@ class Bounds(NamedTuple):
     offset_upper: Floats
 
 
+class Intervals(NamedTuple):
+    """Labelled intervals in sequences; each field of shape ``(n,)``, times in one unit per sequence."""
+
+    sequence: ArrayLike
+    label: ArrayLike
+    onset: ArrayLike
+    offset: ArrayLike
+
+
 class TemporalIoU(NamedTuple):
     """IoU with the truth at its midpoints, nearest to the prediction, and farthest from it."""
 
@@ -51,6 +60,26 @@ def interval_iou(onset: ArrayLike, offset: ArrayLike, other_onset: ArrayLike, ot
     never, other_never = np.isnan(a0), np.isnan(b0)
     result: Floats = np.where(never | other_never, (never & other_never).astype(float), iou)
     return result
+
+
+def bound_distance(lower: ArrayLike, upper: ArrayLike, predicted: ArrayLike) -> Floats:
+    """How far predicted moments lie outside the limits within which the true ones are known, elementwise.
+
+    Args:
+        lower: earliest that the true moment may be, of shape ``(...)``.
+        upper: latest that it may be.
+        predicted: predicted moments.
+
+    Returns:
+        Distance to the nearer limit in the unit of the times, 0 inside; NaN where one of the three is NaN.
+
+    Examples:
+        >>> bound_distance([0.0, 0.0, 0.0], [10.0, 10.0, 10.0], [4.0, 13.0, -2.0]).tolist()
+        [0.0, 3.0, 2.0]
+    """
+    low, high, given = (np.asarray(values, dtype=float) for values in (lower, upper, predicted))
+    distance: Floats = np.maximum(np.maximum(low - given, given - high), 0.0)
+    return distance
 
 
 def clip_bounds(bounds: Bounds, first: ArrayLike, last: ArrayLike) -> Bounds:
