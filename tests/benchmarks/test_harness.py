@@ -59,7 +59,7 @@ def test_a_missed_bar_is_told_and_written(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_runner_finds_every_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     runner = importlib.import_module("run")
-    helpers = {"harness", "privacy_corpus", "run", "training"}
+    helpers = {"harness", "privacy_corpus", "run", "sed_eval_peer", "training"}
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert set(runner.names()) == scripts - helpers
     monkeypatch.setattr(sys, "argv", ["run.py", "no_such"])
