@@ -95,7 +95,7 @@ def event_based(
     truth: Intervals,
     predicted: Intervals,
     *,
-    t_collar: ArrayLike = 0.2,
+    t_collar: float = 0.2,
     percentage_of_length: float = 0.5,
     onset: bool = True,
     offset: bool = True,
@@ -109,7 +109,7 @@ def event_based(
     Args:
         truth: true events.
         predicted: predicted events.
-        t_collar: tolerance, in the unit of the times; one number, or one for each true event.
+        t_collar: tolerance, in the unit of the times.
         percentage_of_length: 0 to 1.
         onset: whether onsets must agree.
         offset: whether offsets must agree.
@@ -122,7 +122,7 @@ def event_based(
     true, given = _Events.of(truth, "truth"), _Events.of(predicted, "predicted")
     sequences, sequence, given_sequence = _joint_codes(truth.sequence, predicted.sequence)
     labels, label, given_label = _joint_codes(truth.label, predicted.label)
-    collar = np.broadcast_to(np.asarray(t_collar, dtype=float), true.onset.shape)
+    collar = np.full(true.onset.shape, t_collar)
     limits = (collar, np.maximum(collar, percentage_of_length * (true.offset - true.onset)))
     ends = ((true.onset, given.onset), (true.offset, given.offset))
     compared = [end for end, wanted in enumerate((onset, offset)) if wanted]
@@ -149,7 +149,7 @@ def event_based(
     )
 
 
-def segment_based(truth: Intervals, predicted: Intervals, *, time_resolution: ArrayLike = 1.0) -> Counted:
+def segment_based(truth: Intervals, predicted: Intervals, *, time_resolution: float = 1.0) -> Counted:
     """Count segments ``[k r, (k + 1) r)`` in which labels are active.
 
     A label is active in all segments that an event of it touches. Where in one segment some labels are missed and
@@ -158,22 +158,18 @@ def segment_based(truth: Intervals, predicted: Intervals, *, time_resolution: Ar
     Args:
         truth: true events, from time 0 of each sequence on.
         predicted: predicted events.
-        time_resolution: length r of a segment in the unit of the times; one number, or one for each event, the true
-            ones first, the same for all events of a sequence.
+        time_resolution: length r of a segment in the unit of the times.
 
     Raises:
         InputError: a time is not finite or lies before 0, or the resolution is not above 0.
     """
     both = [_Events.of(truth, "truth"), _Events.of(predicted, "predicted")]
     onset, offset = (np.concatenate([getattr(events, end) for events in both]) for end in ("onset", "offset"))
-    length = np.broadcast_to(np.asarray(time_resolution, dtype=float), onset.shape)
-    if (onset < 0).any() or not (length > 0).all():
-        worst = f"an onset of {onset.min():g}" if (onset < 0).any() else "a resolution that is not above 0"
-        raise InputError(
-            "times from 0 on and a resolution above 0", worst, "segment_based", "Shift or scale the times."
-        )
-    start = np.floor((onset / length).round(_DIGITS)).astype(np.int64)
-    stop = np.maximum(np.ceil((offset / length).round(_DIGITS)).astype(np.int64), start + 1)
+    if (onset < 0).any() or not time_resolution > 0:
+        found = f"an onset of {onset.min():g}" if time_resolution > 0 else f"a resolution of {time_resolution:g}"
+        raise InputError("times from 0 on and a resolution above 0", found, "segment_based", "Shift the times.")
+    start = np.floor((onset / time_resolution).round(_DIGITS)).astype(np.int64)
+    stop = np.maximum(np.ceil((offset / time_resolution).round(_DIGITS)).astype(np.int64), start + 1)
     sequences, *sequence = _joint_codes(truth.sequence, predicted.sequence)
     labels, *label = _joint_codes(truth.label, predicted.label)
 
