@@ -12,6 +12,8 @@ from collections import defaultdict
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from temmed.metrics.functional.intervals import Intervals
 
 Events = list[dict[str, Any]]
@@ -38,7 +40,7 @@ def files(truth: Intervals, predicted: Intervals) -> list[tuple[Events, Events]]
     """True and predicted events of each sequence, as lists of what sed_eval calls event items."""
     by_file: dict[Any, tuple[Events, Events]] = defaultdict(lambda: ([], []))
     for kind, intervals in enumerate((truth, predicted)):
-        for sequence, label, onset, offset in zip(*map(list, intervals), strict=True):
+        for sequence, label, onset, offset in zip(*(np.asarray(column).tolist() for column in intervals), strict=True):
             by_file[sequence][kind].append(
                 {"file": str(sequence), "event_label": str(label), "onset": float(onset), "offset": float(offset)}
             )

@@ -139,8 +139,8 @@ def _group_codes(
             for name, parts in (("sequence", sequences), ("label", labels))
         }
     )
-    codes = frame.groupby(["sequence", "label"], sort=True).ngroup().to_numpy(dtype=np.int64)
+    codes: Ints = np.asarray(frame.groupby(["sequence", "label"], sort=True).ngroup(), dtype=np.int64)
     names = frame["sequence"].to_numpy()
-    groups = np.empty(int(codes.max(initial=-1)) + 1, dtype=object)
+    groups: NDArray[Any] = np.empty(int(codes.max(initial=-1)) + 1, dtype=object)
     groups[codes] = names
     return groups, codes
