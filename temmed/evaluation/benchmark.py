@@ -47,6 +47,11 @@ class Judged:
     intervals: pd.DataFrame | None = None
     statements: pd.DataFrame | None = None
 
+    @property
+    def detected(self) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+        """True events and predicted intervals, as `judge_events` returns them, if there are both."""
+        return None if self.events is None or self.intervals is None else (self.events, self.intervals)
+
 
 @dataclass(frozen=True)
 class Benchmark:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from temmed.evaluation.scoring import Metrics
 
 #: Units of scores that are no shares, by the end of their names.
-UNITS = {"nll": " nats", "set_size": " choices", "temperature": ""}
+UNITS = {"nll": " nats", "set_size": " choices", "temperature": ""} | {
+    f"{what}_{unit}": f" {unit}" for what in ("error", "width") for unit in ("days", "seconds", "steps")
+}
 #: Width of tables that go to a file or a pipe.
 _PIPED = 160
 #: Predictions that could not be read and are shown; all of them are written.

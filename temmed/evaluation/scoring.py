@@ -16,6 +16,7 @@ from temmed.errors import InputError
 from temmed.evaluation.benchmark import HORIZONS, Benchmark, Judged
 from temmed.evaluation.calibration import Method
 from temmed.evaluation.confidence import certainty_estimates, ranking_estimates
+from temmed.evaluation.event_scores import event_estimates
 from temmed.evaluation.fitted import Validation, fitted_estimates, task_certainty
 from temmed.evaluation.horizons import horizon_estimates
 from temmed.evaluation.statements import statement_estimates
@@ -69,7 +70,7 @@ def score(
         allow_missing: count questions without an answer as wrong, rather than refuse.
         allow_surplus: ignore answers to other questions, rather than refuse.
         validation: the model's answers to the val subset of the split. On them the thresholds of prediction sets are
-            fitted, and what ``calibrate`` says.
+            fitted, those of windows of time, and what ``calibrate`` says.
         calibrate: scale probabilities or confidence, and report them before and after; needs ``validation``.
 
     Returns:
@@ -100,8 +101,10 @@ def summarise(
     for task in benchmark.tasks():
         for name, estimate in _task_estimates(benchmark, judged, task, resampler, validation):
             found[f"{benchmark.subset}/{task}/{name}"] = estimate
-    for name, estimate in _event_estimates(judged, resamples, seed):
-        found[f"{benchmark.subset}/event/{name}"] = estimate
+    if judged.detected is not None:
+        fitted_on = None if validation is None else validation.judged.detected
+        for name, estimate in event_estimates(*judged.detected, resamples, seed, fitted_on):
+            found[f"{benchmark.subset}/event/{name}"] = estimate
     if judged.statements is not None:
         for name, estimate in statement_estimates(judged.statements, resamples, seed):
             found[f"{benchmark.subset}/alignment/{name}"] = estimate
@@ -223,15 +226,6 @@ def _certainty_estimates(
         yield from ranking_estimates(certainty, questions["choices"], classes, masks)
     if validation is not None:
         yield from fitted_estimates(benchmark, certainty, validation, task, masks, resampler)
-
-
-def _event_estimates(judged: Judged, resamples: int, seed: int) -> Iterator[tuple[str, Estimate]]:
-    tables = ((judged.events, ("tiou", "tiou_best", "tiou_worst")), (judged.intervals, ("false_alarm",)))
-    for table, names in tables:
-        if table is None or table.empty:
-            continue
-        means = PatientResampler(table["patient_id"], resamples, seed).means(table[list(names)])
-        yield from zip(names, means.estimates(), strict=True)
 
 
 def _sliced(values: NDArray[np.float64], masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.float64]:

@@ -35,6 +35,9 @@ def test_score_prints_and_writes(app: typer.Typer, timeline: Timeline, runs: Pat
     (line,) = [line for line in result.output.splitlines() if "test/progression/accuracy" in line]
     assert f"{100 * entry['value']:.1f}" in line
     assert "horizon=" not in result.output
+    error = json.loads(out.read_text())["test/event/onset_error_days"]
+    (line,) = [line for line in result.output.splitlines() if "test/event/onset_error_days" in line]
+    assert f"{error['value']:.3f} days" in line
 
 
 def test_score_of_the_wrong_subset_is_one_message(app: typer.Typer, timeline: Timeline, runs: Path) -> None:

@@ -11,7 +11,7 @@ from temmed.timelines.splits import Split, make_split
 
 def truths(*rows: tuple) -> pd.DataFrame:
     columns = ["sequence_id", "label", "onset_lower", "onset_upper", "offset_lower", "offset_upper"]
-    return pd.DataFrame(rows, columns=columns).assign(patient_id="p", first=0.0, last=100.0)
+    return pd.DataFrame(rows, columns=columns).assign(patient_id="p", first=0.0, last=100.0, step=10.0, time_unit="day")
 
 
 def predicted(*rows: tuple) -> pd.DataFrame:
@@ -28,6 +28,10 @@ def test_truths_are_those_of_the_subset_and_censored(timeline: Timeline, split: 
     assert (happens["offset_upper"] == happens["last"]).all()
     assert (happens["onset_lower"] >= 0).all()
     assert found.loc[found["label"] == "square", "onset_upper"].isna().all()
+    clock = timeline.table("timepoints").sort_values("position").groupby("sequence_id")["time"]
+    expected = clock.apply(lambda times: np.median(np.diff(times)))
+    assert found["step"].tolist() == expected[found["sequence_id"]].tolist()
+    assert set(found["time_unit"]) == {"day"}
 
 
 def test_events_after_the_subset_are_not_yet_there(timeline: Timeline) -> None:
@@ -90,6 +94,45 @@ def test_several_events_of_one_label_are_paired_for_the_best() -> None:
     judged, intervals = judge_events(true, given)
     assert judged["tiou"].tolist() == pytest.approx([0.5, 0.75])
     assert intervals["false_alarm"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_of_equal_overlaps_the_nearest_is_the_partner() -> None:
+    # None of the three overlaps the truth; the second lies nearest to it.
+    true = truths(("s0", "a", 40, 40, 50, 50))
+    given = predicted(("s0", "a", 0.0, 5.0), ("s0", "a", 52.0, 60.0), ("s0", "a", 90.0, 95.0))
+    for rows in (given, given.iloc[::-1]):
+        judged, _ = judge_events(true, rows)
+        assert judged[["tiou", "onset_error", "offset_error"]].to_numpy().tolist() == [[0.0, 12.0, 10.0]]
+
+
+def test_errors_are_distances_to_the_bounds_in_the_canonical_unit() -> None:
+    true = truths(("s0", "a", 0, 10, 40, 60), ("s0", "b", 0, 10, 40, 60), ("s0", "c", *NEVER), ("s0", "d", 0, 1, 2, 3))
+    given = predicted(("s0", "a", 4.0, 70.0), ("s0", "b", 13.0, 38.0), ("s0", "c", 1.0, 2.0))
+    judged, _ = judge_events(true.assign(time_unit="week"), given)
+    found = judged[["onset_error", "onset_width", "offset_error", "offset_width"]].to_numpy() / 7
+    nothing = [np.nan] * 4
+    np.testing.assert_allclose(found, [[0, 10, 10, 20], [3, 10, 2, 20], nothing, nothing])
+
+
+def test_an_open_event_is_clipped_before_its_errors_are_taken() -> None:
+    judged, _ = judge_events(truths(("s0", "a", 0, 10, 100, 100)), predicted(("s0", "a", 4.0, np.nan)))
+    assert judged[["offset_error", "offset_width"]].to_numpy().tolist() == [[0.0, 0.0]]
+
+
+def test_instants_have_no_overlap_and_are_found_within_a_step() -> None:
+    true = truths(("s0", "a", 40, 40, 40, 40), ("s0", "b", 40, 40, 40, 40), ("s0", "c", 40, 50, 40, 50))
+    given = predicted(("s0", "a", 31.0, 31.0), ("s0", "b", 29.0, 29.0), ("s0", "c", 45.0, 55.0))
+    judged, intervals = judge_events(true, given)
+    assert judged["instant"].all()
+    assert judged[["tiou", "tiou_best", "tiou_worst", "tiou_whole"]].isna().all(axis=None)
+    assert intervals["false_alarm"].tolist() == [0.0, 1.0, 0.0]
+    assert judged["onset_error"].tolist() == [9.0, 11.0, 0.0]
+
+
+def test_the_whole_sequence_is_told_beside() -> None:
+    true = truths(("s0", "a", 40, 60, 100, 100), ("s0", "b", *NEVER))
+    judged, _ = judge_events(true, predicted())
+    assert judged["tiou_whole"].tolist() == [0.5, 0.0]
 
 
 def test_order_of_rows_changes_nothing() -> None:
