@@ -18,7 +18,7 @@ from temmed.timelines.splits import Split, get_split
 
 @pytest.fixture(scope="module")
 def division(large_timeline: Timeline) -> Split:
-    return get_split(large_timeline, "patient", 0, (0.4, 0.1, 0.5))
+    return get_split(large_timeline, "patient", 1, (0.4, 0.1, 0.5))  # the folder is shared: a name of its own
 
 
 @pytest.fixture(scope="module")
